@@ -1,0 +1,6 @@
+//! Session-keeping command line for Ollama.
+#![warn(missing_docs)]
+
+pub mod error;
+pub mod json;
+pub mod session;

@@ -1,0 +1,618 @@
+//! Events: the lines of a session's log, as values.
+//!
+//! A line is one JSON object whose first keys are always `v`, `id`, `type`, `ts`, in this order.
+//! Then `sort -u a b` is a correct merge, `grep '"type":"turn"'` works, and the bytes `{"v":`
+//! begin an event even inside debris: within a string a quote is escaped, and nothing nested
+//! starts with that key. docs/format.md is the description for people.
+//!
+//! Fields this program does not know are ignored here and survive on disk: lines are never
+//! rewritten from these values, only copied.
+
+use std::fmt;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::de::value::{BorrowedStrDeserializer, MapAccessDeserializer};
+use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value};
+
+use super::id::EventId;
+use crate::json;
+
+/// The format version this program writes. A higher one is shown as far as it is understood and
+/// never appended to.
+pub const VERSION: u32 = 1;
+
+/// A moment, RFC 3339 UTC with milliseconds and `Z` wherever it is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Timestamp(pub DateTime<Utc>);
+
+impl Timestamp {
+    /// Returns the moment `ms` milliseconds after 1970; one that cannot be represented is 1970.
+    #[must_use]
+    pub fn from_ms(ms: u64) -> Self {
+        let ms = i64::try_from(ms).unwrap_or(0);
+        Self(DateTime::from_timestamp_millis(ms).unwrap_or_default())
+    }
+
+    /// Returns milliseconds since 1970; a moment before it is 0.
+    #[must_use]
+    pub fn as_ms(self) -> u64 {
+        u64::try_from(self.0.timestamp_millis()).unwrap_or(0)
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.to_rfc3339_opts(SecondsFormat::Millis, true))
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        DateTime::<Utc>::deserialize(deserializer).map(Self)
+    }
+}
+
+/// One event of a session.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    /// The format version of the line.
+    pub v: u32,
+    /// Its place in the order of the session.
+    pub id: EventId,
+    /// The wall clock when it was written; for people and for purge, never for order.
+    pub ts: Timestamp,
+    /// The byte offset at which the line was written. If the last line of a log stands where it
+    /// says, nothing was inserted before it since.
+    pub at: Option<u64>,
+    /// What happened.
+    pub body: Body,
+}
+
+/// What an event says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Body {
+    /// The first line of a log.
+    Session(Header),
+    /// One exchange.
+    Turn(Box<Turn>),
+    /// Settings that hold from here on.
+    Set(Settings),
+    /// The horizon moved.
+    Prune(Prune),
+    /// A type of a newer version; kept on disk and ignored.
+    Unknown(String),
+}
+
+impl Body {
+    fn type_name(&self) -> &str {
+        match self {
+            Self::Session(_) => "session",
+            Self::Turn(_) => "turn",
+            Self::Set(_) => "set",
+            Self::Prune(_) => "prune",
+            Self::Unknown(name) => name,
+        }
+    }
+}
+
+/// The first line of a log: who began it and with what settings.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Header {
+    /// The program and version that made the session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app: Option<String>,
+    /// The settings it began with.
+    #[serde(flatten)]
+    pub settings: Settings,
+}
+
+/// What a session remembers between turns. In an event only what it sets is there; for each key
+/// the event with the greatest id wins.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    /// The model that is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// The system prompt; empty means none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system: Option<String>,
+    /// The context budget in tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_context_tokens: Option<u64>,
+}
+
+impl Settings {
+    /// Overlays `later`: what it sets wins.
+    pub fn overlay(&mut self, later: Self) {
+        let Self {
+            model,
+            system,
+            max_context_tokens,
+        } = later;
+        self.model = model.or(self.model.take());
+        self.system = system.or(self.system.take());
+        self.max_context_tokens = max_context_tokens.or(self.max_context_tokens);
+    }
+
+    /// Returns only what differs from `before`: what a `set` event must say.
+    #[must_use]
+    pub fn changes_from(&self, before: &Self) -> Self {
+        fn changed<T: Clone + PartialEq>(new: &Option<T>, old: &Option<T>) -> Option<T> {
+            new.clone().filter(|_| new != old)
+        }
+        Self {
+            model: changed(&self.model, &before.model),
+            system: changed(&self.system, &before.system),
+            max_context_tokens: changed(&self.max_context_tokens, &before.max_context_tokens),
+        }
+    }
+
+    /// Tells whether nothing is set.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// One exchange: the prompt and the complete answer to it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Turn {
+    /// The newest turn in the context that was sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<EventId>,
+    /// Turns that were appended between the reading of the context and the append of this one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub concurrent_with: Vec<EventId>,
+    /// The model that answered, as the request spelled it.
+    #[serde(default)]
+    pub model: String,
+    /// What the user said, with everything that was expanded into it.
+    pub prompt: String,
+    /// What the model said.
+    pub response: String,
+    /// What the model thought before it said that; never sent back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thinking: Option<String>,
+    /// The tools the model wants called, as the server gave them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_calls: Option<Value>,
+    /// Why the model stopped: `stop`, `length`, …
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub done_reason: Option<String>,
+    /// The server's own figures.
+    #[serde(default)]
+    pub usage: Usage,
+    /// The options sent with the request.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub options: Map<String, Value>,
+    /// What this turn costs when it is sent again.
+    #[serde(default)]
+    pub tokens: Tokens,
+    /// What was sent with it.
+    #[serde(default)]
+    pub sent: Sent,
+}
+
+/// The server's figures for one reply; absent where it gave none.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// When the server finished, as it said it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_at: Option<String>,
+    /// Nanoseconds from request to reply, waiting included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_duration: Option<u64>,
+    /// Nanoseconds for loading the model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_duration: Option<u64>,
+    /// Tokens of the whole prompt, those from the server's cache included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt_eval_count: Option<u64>,
+    /// Nanoseconds for reading the prompt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt_eval_duration: Option<u64>,
+    /// Tokens of the reply, thinking included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eval_count: Option<u64>,
+    /// Nanoseconds for making the reply.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eval_duration: Option<u64>,
+}
+
+/// What the two messages of a turn cost, in tokens, the template around them included.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tokens {
+    /// The user's message.
+    pub prompt: u64,
+    /// The model's.
+    pub response: u64,
+    /// How the two were counted.
+    pub counted: Counted,
+}
+
+/// How a count of tokens came about, from the best to the safest.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Counted {
+    /// By the server.
+    Measured,
+    /// From the bytes per token of measured turns.
+    Learned,
+    /// By tiktoken's `o200k_base`, with a margin: nothing was measured yet.
+    Tiktoken,
+    /// One token a byte: more it cannot be.
+    #[default]
+    #[serde(other)]
+    Bytes,
+}
+
+/// What went out in one request, so that the next can be judged by it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sent {
+    /// The oldest turn that was sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<EventId>,
+    /// How many earlier turns were sent.
+    pub turns: u64,
+    /// How many messages, system and new prompt included.
+    pub messages: u64,
+    /// Bytes of their text.
+    pub bytes: u64,
+    /// The context window asked of the server, in tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub num_ctx: Option<u64>,
+}
+
+/// The horizon: turns before it leave the context, never the history.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Prune {
+    /// The oldest turn that is still in.
+    pub keep_from: EventId,
+    /// How the choice was made.
+    pub strategy: String,
+    /// Turns before the horizon, all of them.
+    pub dropped_turns: u64,
+    /// Their tokens, as far as known.
+    pub dropped_tokens: u64,
+    /// The settings in force, so that a reader who starts from the end need not go further back.
+    pub settings: Settings,
+}
+
+impl Event {
+    /// Returns the event as its line, without the newline.
+    #[must_use]
+    pub fn to_line(&self) -> String {
+        let body = match &self.body {
+            Body::Session(b) => json::line(b),
+            Body::Turn(b) => json::line(b),
+            Body::Set(b) => json::line(b),
+            Body::Prune(b) => json::line(b),
+            Body::Unknown(_) => unreachable!("only known events are written"),
+        };
+        #[derive(Serialize)]
+        struct Envelope<'a> {
+            v: u32,
+            id: EventId,
+            r#type: &'a str,
+            ts: Timestamp,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            at: Option<u64>,
+        }
+        let mut line = json::line(&Envelope {
+            v: self.v,
+            id: self.id,
+            r#type: self.body.type_name(),
+            ts: self.ts,
+            at: self.at,
+        });
+        line.pop();
+        if body != "{}" {
+            line.push(',');
+        }
+        line.push_str(&body[1..]);
+        line
+    }
+
+    /// Reads an event from the bytes of one JSON object.
+    ///
+    /// # Errors
+    /// When the bytes are no JSON object with a valid id and a type, or say of a type this
+    /// program knows, in a version it knows, what it does not understand.
+    pub fn from_slice(bytes: &[u8]) -> serde_json::Result<Self> {
+        Self::in_order(bytes).or_else(|_| Self::in_any_order(bytes))
+    }
+
+    /// Reads what this program writes, keys in order, in one pass.
+    fn in_order(bytes: &[u8]) -> serde_json::Result<Self> {
+        let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+        let event = deserializer.deserialize_map(InOrder)?;
+        deserializer.end()?;
+        Ok(event)
+    }
+
+    /// Reads what people and other programs make of a line: first the envelope, then the rest.
+    fn in_any_order(bytes: &[u8]) -> serde_json::Result<Self> {
+        #[derive(Deserialize)]
+        struct Envelope {
+            #[serde(default = "version_one")]
+            v: u32,
+            id: EventId,
+            r#type: String,
+            ts: Option<Timestamp>,
+            at: Option<u64>,
+        }
+        fn version_one() -> u32 {
+            VERSION
+        }
+        let Envelope {
+            v,
+            id,
+            r#type,
+            ts,
+            at,
+        } = serde_json::from_slice(bytes)?;
+        let body = match Body::read(&r#type, &mut serde_json::Deserializer::from_slice(bytes)) {
+            Ok(body) => body,
+            Err(_) if v > VERSION => Body::Unknown(r#type),
+            Err(error) => return Err(error),
+        };
+        let ts = ts.unwrap_or_else(|| Timestamp::from_ms(id.timestamp_ms()));
+        Ok(Self {
+            v,
+            id,
+            ts,
+            at,
+            body,
+        })
+    }
+}
+
+impl Body {
+    fn read<'de, D: Deserializer<'de>>(kind: &str, rest: D) -> Result<Self, D::Error> {
+        Ok(match kind {
+            "session" => Self::Session(Header::deserialize(rest)?),
+            "turn" => Self::Turn(Box::new(Turn::deserialize(rest)?)),
+            "set" => Self::Set(Settings::deserialize(rest)?),
+            "prune" => Self::Prune(Prune::deserialize(rest)?),
+            other => {
+                IgnoredAny::deserialize(rest)?;
+                Self::Unknown(other.to_owned())
+            }
+        })
+    }
+}
+
+/// Reads the envelope and hands the rest of the same pass to the type's own struct, so that a
+/// long prompt is read once.
+struct InOrder;
+
+impl<'de> Visitor<'de> for InOrder {
+    type Value = Event;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an event")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Event, A::Error> {
+        let v: u32 = value_of("v", &mut map)?;
+        let id: EventId = value_of("id", &mut map)?;
+        let kind: &str = value_of("type", &mut map)?;
+        let ts: Timestamp = value_of("ts", &mut map)?;
+        if v > VERSION {
+            return Err(A::Error::custom("a newer version"));
+        }
+        let mut key = map.next_key::<&'de str>()?;
+        let mut at = None;
+        if key == Some("at") {
+            at = map.next_value()?;
+            key = map.next_key()?;
+        }
+        let body = Body::read(kind, MapAccessDeserializer::new(Rest { key, map }))?;
+        Ok(Event {
+            v,
+            id,
+            ts,
+            at,
+            body,
+        })
+    }
+}
+
+fn value_of<'de, T: Deserialize<'de>, A: MapAccess<'de>>(
+    key: &'static str,
+    map: &mut A,
+) -> Result<T, A::Error> {
+    if map.next_key::<&'de str>()? != Some(key) {
+        return Err(A::Error::custom("keys in another order"));
+    }
+    map.next_value()
+}
+
+/// The rest of an object whose next key was read already.
+struct Rest<'de, A> {
+    key: Option<&'de str>,
+    map: A,
+}
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for Rest<'de, A> {
+    type Error = A::Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, A::Error> {
+        match self.key.take() {
+            Some(key) => seed
+                .deserialize(BorrowedStrDeserializer::new(key))
+                .map(Some),
+            None => self.map.next_key_seed(seed),
+        }
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, A::Error> {
+        self.map.next_value_seed(seed)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    pub(crate) fn id(ms: u64) -> EventId {
+        EventId::next(ms, None, u128::from(ms))
+    }
+
+    pub(crate) fn event(ms: u64, body: Body) -> Event {
+        Event {
+            v: VERSION,
+            id: id(ms),
+            ts: Timestamp::from_ms(ms),
+            at: None,
+            body,
+        }
+    }
+
+    pub(crate) fn turn(ms: u64, prompt: &str, response: &str) -> Event {
+        let (prompt, response) = (prompt.to_owned(), response.to_owned());
+        event(
+            ms,
+            Body::Turn(Box::new(Turn {
+                prompt,
+                response,
+                ..Turn::default()
+            })),
+        )
+    }
+
+    #[test]
+    fn a_line_begins_with_the_four_keys_and_its_offset() {
+        let mut e = turn(1_700_000_000_000, "hi", "ho");
+        e.at = Some(17);
+        let line = e.to_line();
+        assert!(
+            line.starts_with(&format!(
+                r#"{{"v":1,"id":"{}","type":"turn","ts":"2023-11-14T22:13:20.000Z","at":17,"model":"#,
+                e.id
+            )),
+            "{line}"
+        );
+        let empty = event(5, Body::Set(Settings::default()));
+        assert!(
+            empty
+                .to_line()
+                .ends_with(r#""ts":"1970-01-01T00:00:00.005Z"}"#)
+        );
+    }
+
+    #[test]
+    fn a_line_another_hand_wrote_is_read_the_same() {
+        let e = turn(7, "a", "b");
+        let shuffled = format!(
+            r#" {{ "response":"b", "type":"turn","new":[1,{{"v":1}}],"prompt":"a","id":"{}" }}"#,
+            e.id
+        );
+        let got = Event::from_slice(shuffled.as_bytes()).expect("an event");
+        assert_eq!(got, e);
+    }
+
+    #[test]
+    fn what_a_newer_program_wrote_is_kept_and_what_is_broken_is_not() {
+        let id = id(9);
+        let rows: [(String, Option<&str>); 8] = [
+            (
+                format!(
+                    r#"{{"v":1,"id":"{id}","type":"dance","ts":"2026-01-01T00:00:00Z","x":1}}"#
+                ),
+                Some("dance"),
+            ),
+            (
+                format!(
+                    r#"{{"v":2,"id":"{id}","type":"turn","ts":"2026-01-01T00:00:00Z","prompt":{{}}}}"#
+                ),
+                Some("turn"),
+            ),
+            (
+                format!(
+                    r#"{{"v":2,"id":"{id}","type":"set","ts":"2026-01-01T00:00:00Z","model":"m"}}"#
+                ),
+                Some("set"),
+            ),
+            (
+                format!(
+                    r#"{{"v":1,"id":"{id}","type":"turn","ts":"2026-01-01T00:00:00Z","prompt":7}}"#
+                ),
+                None,
+            ),
+            (
+                format!(r#"{{"v":1,"id":"{id}","ts":"2026-01-01T00:00:00Z"}}"#),
+                None,
+            ),
+            (
+                r#"{"v":1,"id":"zzz","type":"turn","ts":"2026-01-01T00:00:00Z"}"#.to_owned(),
+                None,
+            ),
+            (format!(r#"[{{"v":1,"id":"{id}"}}]"#), None),
+            (
+                format!(r#"{{"v":1,"id":"{id}","type":"set","ts":"2026-01-01T00:00:00Z"}} x"#),
+                None,
+            ),
+        ];
+        for (line, expected) in rows {
+            let got = Event::from_slice(line.as_bytes()).ok();
+            assert_eq!(got.as_ref().map(|e| e.body.type_name()), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn settings_overlay_key_by_key_and_say_what_changed() {
+        let before = Settings {
+            model: Some("a".into()),
+            system: Some("s".into()),
+            max_context_tokens: None,
+        };
+        let change = Settings {
+            model: Some("b".into()),
+            ..Settings::default()
+        };
+        let mut after = before.clone();
+        after.overlay(change.clone());
+        assert_eq!(
+            after,
+            Settings {
+                model: Some("b".into()),
+                ..before.clone()
+            }
+        );
+        assert_eq!(after.changes_from(&before), change);
+        assert!(after.changes_from(&after).is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn any_turn_comes_back_from_its_line(prompt: String, response: String, thinking: Option<String>, at: Option<u64>) {
+            let mut e = turn(3, &prompt, &response);
+            e.at = at;
+            if let Body::Turn(t) = &mut e.body { t.thinking = thinking; }
+            let line = e.to_line();
+            prop_assert!(!line.contains('\n'));
+            prop_assert_eq!(line.matches("{\"v\":").count(), 1);
+            prop_assert_eq!(Event::in_order(line.as_bytes()).expect("as written"), e);
+        }
+
+        #[test]
+        fn a_line_cut_anywhere_is_no_event(cut in 0usize..200) {
+            let line = turn(3, "hello {\"v\":1", "x").to_line();
+            let cut = cut.min(line.len() - 1);
+            prop_assert!(Event::from_slice(&line.as_bytes()[..cut]).is_err());
+        }
+    }
+}
