@@ -3,3 +3,5 @@
 
 pub mod event;
 pub mod id;
+pub mod context;
+pub mod fold;

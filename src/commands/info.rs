@@ -1,0 +1,94 @@
+//! All that is known of one session.
+
+use super::{Answer, Outcome};
+use crate::cli::Invocation;
+use crate::error::Result;
+use crate::output::{Metadata, SaidMessage, SessionInfo, Unfinished, Unreadable, percent};
+use crate::session::fold::{SaidTurn, Session};
+use crate::session::id::{SessionId, SessionRef};
+use crate::store::draft::FoundDraft;
+use crate::store::read::Snapshot;
+use crate::store::{Store, not_found};
+
+/// Shows a session, every message ever said in it, and the turns that never became part of it.
+pub(super) fn run(reference: &SessionRef, invocation: &Invocation) -> Result<Outcome> {
+    let store = Store::open(invocation.store.path()?)?.ok_or_else(|| not_found(reference))?;
+    let id = store.find(reference)?;
+    let unfinished = unfinished(store.drafts()?, id);
+    let snapshot = match store.read(id)? {
+        Some(snapshot) => snapshot,
+        // A first turn that failed left only its draft: there is something to show.
+        None if !unfinished.is_empty() => Snapshot::default(),
+        None => return Err(not_found(reference).session(id)),
+    };
+    let info = info(id, snapshot, unfinished);
+    Ok(Outcome { answer: Answer::Session(Box::new(info)), warnings: Vec::new(), failure: None })
+}
+
+fn info(id: SessionId, snapshot: Snapshot, unfinished: Vec<Unfinished>) -> SessionInfo {
+    let Snapshot { session, damage, .. } = snapshot;
+    let (created_at, last_used, start) = (session.created, session.last_used(), session.context_start());
+    let context_tokens = session.context_tokens();
+    let max_context_tokens = session.settings.max_context_tokens;
+    let metadata = Metadata {
+        turns: session.turns.len(),
+        turns_in_context: session.turns.len() - start,
+        horizon: session.horizon.as_ref().map(|horizon| horizon.keep_from),
+        unreadable: damage
+            .into_iter()
+            .map(|(file, damage)| Unreadable { file, offset: damage.offset, bytes: damage.bytes })
+            .collect(),
+    };
+    let Session { settings, turns, .. } = session;
+    let messages: Vec<SaidMessage> =
+        turns.into_iter().enumerate().flat_map(|(at, said)| messages(said, at >= start)).collect();
+    SessionInfo {
+        session_id: id,
+        model_name: settings.model,
+        created_at,
+        last_used,
+        max_context_tokens,
+        context_tokens,
+        context_usage_percent: percent(context_tokens, max_context_tokens.unwrap_or_default()),
+        message_count: messages.len(),
+        messages,
+        system_prompt: settings.system.filter(|text| !text.is_empty()),
+        metadata,
+        unfinished,
+        warnings: Vec::new(),
+    }
+}
+
+fn messages(said: SaidTurn, in_context: bool) -> [SaidMessage; 2] {
+    let SaidTurn { id, ts, turn } = said;
+    let message = |role, content, tokens, model, thinking| SaidMessage {
+        role,
+        content,
+        timestamp: ts,
+        tokens,
+        counted: turn.tokens.counted,
+        turn: id,
+        in_context,
+        model,
+        thinking,
+    };
+    [
+        message("user", turn.prompt, turn.tokens.prompt, None, None),
+        message("assistant", turn.response, turn.tokens.response, Some(turn.model), turn.thinking),
+    ]
+}
+
+fn unfinished(drafts: Vec<FoundDraft>, id: SessionId) -> Vec<Unfinished> {
+    let of_session = drafts.into_iter().filter_map(|found| {
+        let draft = found.draft.filter(|draft| draft.session == id)?;
+        Some(Unfinished {
+            draft: found.id,
+            timestamp: draft.ts,
+            under_way: found.under_way,
+            prompt: draft.prompt,
+            response: draft.response,
+            error: draft.error,
+        })
+    });
+    of_session.collect()
+}

@@ -1,0 +1,164 @@
+//! Drafts: turns under way, failed or killed.
+//!
+//! A draft is made before the model is asked and held by its process with an exclusive lock. When
+//! the turn is stored it is removed. So one whose lock is free failed or was killed, and what was
+//! asked is still there. It is not synced: what a loss of power takes is a question, not an
+//! answer.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::files::{Access, Dir, Doing};
+use super::layout::{DRAFT_SUFFIX, TEMPORARY};
+use super::lock;
+use crate::clock;
+use crate::error::{Error, Result};
+use crate::json;
+use crate::session::event::{Settings, Timestamp};
+use crate::session::id::{EventId, SessionId};
+
+/// The largest draft that is read: a prompt and a partial reply, each of at most a line.
+const LARGEST: u64 = 2 * super::log::LONGEST_LINE;
+
+/// What a draft says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Draft {
+    /// The format version.
+    pub v: u32,
+    /// The draft's own id; also the name of its file.
+    pub id: EventId,
+    /// When it was made.
+    pub ts: Timestamp,
+    /// The session the turn belongs to, which need not exist yet.
+    pub session: SessionId,
+    /// The settings the session has or would have had.
+    pub settings: Settings,
+    /// What the user said, with everything expanded into it.
+    pub prompt: String,
+    /// The options of the request.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub options: Map<String, Value>,
+    /// Whether thinking was asked for, and how much.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub think: Option<Value>,
+    /// Why there is no turn: what went to stderr. Absent under way and after a kill.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Value>,
+    /// What had arrived of the reply.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response: Option<String>,
+    /// What had arrived of the thinking.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thinking: Option<String>,
+}
+
+/// A draft this process holds.
+#[derive(Debug)]
+pub struct OpenDraft<'a> {
+    dir: &'a Dir,
+    draft: Draft,
+    _held: File,
+}
+
+fn file_name(id: EventId) -> String {
+    format!("{id}{DRAFT_SUFFIX}")
+}
+
+impl<'a> OpenDraft<'a> {
+    /// Writes a draft and holds it.
+    ///
+    /// # Errors
+    /// When it cannot be written: then neither could the turn be.
+    pub(super) fn create(dir: &'a Dir, draft: Draft) -> Result<Self> {
+        let name = file_name(draft.id);
+        let held = write_new(dir, &name, &draft).doing("write the draft", dir.path_of(&name))?;
+        Ok(Self { dir, draft, _held: held })
+    }
+
+    /// Removes the draft: its turn is stored. One that cannot be removed does no harm but to be
+    /// listed.
+    pub fn done(self) {
+        let _ = self.dir.remove_file(&file_name(self.draft.id));
+    }
+
+    /// Keeps what had arrived and why it was no more. Best effort: the call has failed already,
+    /// and the draft as it was first written still says what was asked.
+    pub fn fail(mut self, error: &Error, response: String, thinking: Option<String>) {
+        self.draft.error = serde_json::to_value(error.report()).ok();
+        self.draft.response = Some(response);
+        self.draft.thinking = thinking;
+        let temporary = format!("{TEMPORARY}{}", self.draft.id);
+        match write_new(self.dir, &temporary, &self.draft) {
+            Ok(_held) => drop(self.dir.rename(&temporary, &file_name(self.draft.id))),
+            Err(_) => drop(self.dir.remove_file(&temporary)),
+        }
+    }
+}
+
+/// Writes a file that is held from before its first byte.
+fn write_new(dir: &Dir, name: &str, draft: &Draft) -> io::Result<File> {
+    let mut file = dir.create_file(name)?;
+    lock::hold(&file);
+    let written = file.write_all((json::line(draft) + "\n").as_bytes());
+    if let Err(cause) = written {
+        let _ = dir.remove_file(name);
+        return Err(cause);
+    }
+    Ok(file)
+}
+
+/// A draft as it was found.
+#[derive(Debug)]
+pub struct FoundDraft {
+    /// Its id, from the file's name.
+    pub id: EventId,
+    /// Whether a process holds it: the turn is under way.
+    pub under_way: bool,
+    /// What it says; `None` where that cannot be read.
+    pub draft: Option<Draft>,
+}
+
+/// Returns every draft, oldest first. One that vanishes meanwhile was stored.
+///
+/// # Errors
+/// When the directory cannot be listed.
+pub(super) fn list(dir: &Dir) -> Result<Vec<FoundDraft>> {
+    let mut ids: Vec<EventId> = Vec::new();
+    dir.for_each_name(|name| {
+        let id = name.strip_suffix(DRAFT_SUFFIX).and_then(|id| id.parse::<EventId>().ok());
+        ids.extend(id);
+    })
+    .doing("list", dir.path())?;
+    ids.sort_unstable();
+    Ok(ids.into_iter().filter_map(|id| find(dir, id)).collect())
+}
+
+fn find(dir: &Dir, id: EventId) -> Option<FoundDraft> {
+    let file = dir.open_file(&file_name(id), Access::Read).ok()?;
+    let under_way = lock::is_held(&file);
+    let mut text = Vec::new();
+    let read = file.take(LARGEST).read_to_end(&mut text);
+    let draft = read.ok().and_then(|_| serde_json::from_slice(&text).ok());
+    Some(FoundDraft { id, under_way, draft })
+}
+
+/// Removes a draft.
+///
+/// # Errors
+/// As the system says; one that is gone already is no error.
+pub(super) fn remove(dir: &Dir, id: EventId) -> Result<()> {
+    let name = file_name(id);
+    match dir.remove_file(&name) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed.doing("remove the draft", dir.path_of(&name)),
+    }
+}
+
+/// Returns a fresh id for a draft.
+#[must_use]
+pub fn new_id(now: Timestamp) -> EventId {
+    EventId::next(now.as_ms(), None, clock::random_bits())
+}

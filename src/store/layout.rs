@@ -1,0 +1,51 @@
+//! Names and paths, spelled once.
+//!
+//! ```text
+//! ~/.ollama-prompt/                     0700  the root
+//! ├── .gitignore
+//! ├── .gitattributes
+//! ├── sessions/                         0700  all that matters: copy, commit, grep this
+//! │   ├── .gitattributes
+//! │   └── 019aa0c4-7d10-7c3e-…/         0700  a session: the directory is the whole of it
+//! │       └── events.jsonl              0600  its log
+//! ├── open/01KAV8Z0….json               0600  drafts: turns under way, failed or killed
+//! ├── locks/00 … ff                     0600  empty targets for flock
+//! └── purged.jsonl                      0600  receipts of what was purged
+//! ```
+
+/// The directory of sessions, beneath the root.
+pub const SESSIONS: &str = "sessions";
+/// The directory of drafts, beneath the root.
+pub const OPEN: &str = "open";
+/// The directory of lock files, beneath the root.
+pub const LOCKS: &str = "locks";
+/// The receipts of purged sessions, beneath the root.
+pub const PURGED: &str = "purged.jsonl";
+/// The log writers append to, beneath a session's directory. Readers fold every file there that
+/// ends in [`LOG_SUFFIX`] and does not begin with a dot.
+pub const LOG: &str = "events.jsonl";
+/// What makes a file of a session's directory part of the session.
+pub const LOG_SUFFIX: &str = ".jsonl";
+/// The suffix of a draft.
+pub const DRAFT_SUFFIX: &str = ".json";
+/// The beginning of a temporary file's name.
+pub const TEMPORARY: &str = ".tmp-";
+/// The beginning of the name a session has between its purge and the removal of its bytes.
+pub const TRASH: &str = ".trash-";
+
+/// Permissions of every directory: the user's alone.
+pub const DIRECTORY_MODE: u32 = 0o700;
+/// Permissions of every file.
+pub const FILE_MODE: u32 = 0o600;
+
+/// `.gitignore` of the root: what is derived, local or temporary stays out of git.
+pub const GITIGNORE: &str = "cache/\nlocks/\nopen/\n.tmp-*\n.trash-*\n";
+/// `.gitattributes` of the root and of `sessions`: two clones that each went on with a session
+/// merge by lines, and nobody converts line ends.
+pub const GITATTRIBUTES: &str = "*.jsonl -text merge=union\n";
+
+/// Tells whether a file of this name in a session's directory is one of its logs.
+#[must_use]
+pub fn is_log_name(name: &str) -> bool {
+    name.ends_with(LOG_SUFFIX) && !name.starts_with('.')
+}

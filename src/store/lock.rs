@@ -1,0 +1,143 @@
+//! Locks: the one file that locks; others are handed the guard.
+//!
+//! A session is locked through one of 256 empty files outside its directory, for the time of an
+//! append and never across a model's answer. Lock files are never renamed or removed and hold
+//! nothing. They give order, not integrity: an append without any lock is still one whole write,
+//! so where a mount has no locks appending goes on, and only what destroys refuses.
+//!
+//! fs2 is called by its full name: since Rust 1.89 `File` has methods of its own with some of
+//! these names, and a method call would pick those without a word.
+#![expect(clippy::disallowed_methods, reason = "this is the one place that locks")]
+
+use std::fs::File;
+use std::io;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+
+use super::files::{Access, Dir, Doing, identity};
+use crate::error::{Code, Error, Result};
+use crate::session::id::SessionId;
+
+/// Proof that this process may write to a session. Dropping it unlocks.
+#[derive(Debug)]
+pub struct WriteLock {
+    file: File,
+    excludes: bool,
+}
+
+impl WriteLock {
+    /// Tells whether the lock keeps others out. It does not where the mount has no locks.
+    #[must_use]
+    pub fn excludes(&self) -> bool {
+        self.excludes
+    }
+}
+
+/// The lock file of a session, open but not locked: opening it is what can be refused before the
+/// model is asked.
+#[derive(Debug)]
+pub struct LockFile {
+    file: File,
+    name: String,
+}
+
+impl LockFile {
+    /// Opens the lock file of a session, making it when missing.
+    ///
+    /// # Errors
+    /// When the directory cannot be written.
+    pub fn open(locks: &Dir, session: SessionId) -> Result<Self> {
+        let name = format!("{:02x}", session.stripe());
+        let file = locks.open_file(&name, Access::Lock).doing("open the lock", locks.path_of(&name))?;
+        Ok(Self { file, name })
+    }
+
+    /// Waits, for `patience` at the longest, until the session is this process's to write.
+    ///
+    /// # Errors
+    /// `store_locked` after that; otherwise as the system says.
+    pub fn lock(self, locks: &Dir, patience: Duration) -> Result<WriteLock> {
+        let Self { mut file, name } = self;
+        let path = locks.path_of(&name);
+        let deadline = Instant::now() + patience;
+        loop {
+            let (locked, excludes) = match wait(file, deadline) {
+                Err(cause) if cause.kind() == io::ErrorKind::TimedOut => {
+                    let sentence = format!("gave up waiting for the lock `{}`", path.display());
+                    let cause = format!("another process held it for {} seconds", patience.as_secs_f64());
+                    return Err(Error::new(Code::StoreLocked, sentence)
+                        .because(cause)
+                        .hint("try again, or wait longer with OLLAMA_PROMPT_LOCK_TIMEOUT=SECONDS"));
+                }
+                waited => waited.doing("lock", &path)?,
+            };
+            // Somebody may have removed `locks/` meanwhile: then others lock another file.
+            let current = locks.open_file(&name, Access::Lock).doing("open the lock", &path)?;
+            if identity(&locked).doing("look at", &path)? == identity(&current).doing("look at", &path)? {
+                return Ok(WriteLock { file: locked, excludes });
+            }
+            file = current;
+        }
+    }
+}
+
+impl Drop for WriteLock {
+    fn drop(&mut self) {
+        // Closing the descriptor unlocks as well; this one cannot be inherited by a fork.
+        let _ = fs2::FileExt::unlock(&self.file);
+    }
+}
+
+/// Locks `file`: at once if it is free, else in the kernel's queue (who polls starves under
+/// contention) on a thread of its own, which is left behind there when the wait ends early.
+/// Returns whether the lock keeps others out.
+fn wait(file: File, deadline: Instant) -> io::Result<(File, bool)> {
+    match fs2::FileExt::try_lock_exclusive(&file) {
+        Ok(()) => return Ok((file, true)),
+        Err(e) if has_no_locks(&e) => return Ok((file, false)),
+        Err(e) if e.raw_os_error() == fs2::lock_contended_error().raw_os_error() => {}
+        Err(e) => return Err(e),
+    }
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let locked = loop {
+            match fs2::FileExt::lock_exclusive(&file) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                done => break done,
+            }
+        };
+        // Nobody listens any more after a wait that ended early.
+        let _ = sender.send(locked.map(|()| (file, true)));
+    });
+    receiver
+        .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+/// Some network and container mounts answer every lock with one of these.
+fn has_no_locks(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::NOSYS | Errno::OPNOTSUPP | Errno::NOLCK | Errno::INVAL)
+    )
+}
+
+/// Locks a draft for the life of this process: it is a turn under way. Where the mount has no
+/// locks it cannot be told from one that was killed.
+pub(super) fn hold(draft: &File) {
+    let _ = fs2::FileExt::try_lock_exclusive(draft);
+}
+
+/// Tells whether some process holds a draft.
+pub(super) fn is_held(draft: &File) -> bool {
+    match fs2::FileExt::try_lock_shared(draft) {
+        Ok(()) => {
+            let _ = fs2::FileExt::unlock(draft);
+            false
+        }
+        Err(error) => !has_no_locks(&error),
+    }
+}

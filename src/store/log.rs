@@ -1,0 +1,263 @@
+//! Reading a log: bytes to events, and whatever is no event to damage that is told.
+//!
+//! A damaged line costs itself and no other. The last line may lack its newline: a write under
+//! way, or one that was cut short; it counts if it is whole, and is passed over in silence if it
+//! is not. Lines are read in pieces of bounded size, so that a line of 100 MB costs no memory.
+
+use std::io::{self, BufRead, BufReader, Read};
+
+use serde_json::value::RawValue;
+
+use crate::session::event::Event;
+use crate::session::fold::Entry;
+
+/// The longest line that is read; longer ones are damage. An event is refused above this size
+/// before it is written.
+pub const LONGEST_LINE: u64 = 64 << 20;
+
+/// How much is read at once. Larger pieces are not faster, whole files at once are slower: fresh
+/// pages cost more than copies.
+const PIECE: usize = 256 << 10;
+
+/// What a log begins an event with.
+const EVENT_START: &[u8] = b"{\"v\":";
+
+/// Bytes of a log that are no event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// Offset of the first of them.
+    pub offset: u64,
+    /// How many.
+    pub bytes: u64,
+}
+
+/// What a log, or the part of it that was read, holds.
+#[derive(Debug, Default, PartialEq)]
+pub struct Decoded {
+    /// The events, in the order of the file.
+    pub entries: Vec<Entry>,
+    /// What could not be read.
+    pub damage: Vec<Damage>,
+    /// Offset just past the last newline: what follows may still be being written.
+    pub consumed: u64,
+}
+
+/// Reads the events that `reader` holds. `start` is the offset of its first byte in the log and
+/// the beginning of a line.
+///
+/// # Errors
+/// As the reader says. Damage is no error.
+pub fn decode(reader: impl Read, start: u64) -> io::Result<Decoded> {
+    let mut reader = BufReader::with_capacity(PIECE, reader);
+    let mut decoded = Decoded { consumed: start, ..Decoded::default() };
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let offset = decoded.consumed;
+        let read = reader.by_ref().take(LONGEST_LINE + 1).read_until(b'\n', &mut line)? as u64;
+        if read == 0 {
+            return Ok(decoded);
+        }
+        if line.last() == Some(&b'\n') {
+            decoded.consumed += read;
+            decoded.line(&line, offset);
+        } else if read > LONGEST_LINE {
+            line = Vec::new();
+            let (skipped, ended) = skip_line(&mut reader)?;
+            if !ended {
+                return Ok(decoded);
+            }
+            decoded.consumed += read + skipped;
+            decoded.damage.push(Damage { offset, bytes: read + skipped });
+        } else {
+            let line = trim(&line);
+            if let Ok(event) = Event::from_slice(line) {
+                decoded.entries.push(Entry { event, raw: line.to_vec() });
+            }
+            return Ok(decoded);
+        }
+    }
+}
+
+/// Passes over the rest of a line. Returns how many bytes that was and whether its end came.
+fn skip_line(reader: &mut impl BufRead) -> io::Result<(u64, bool)> {
+    let mut skipped = 0;
+    loop {
+        let piece = reader.fill_buf()?;
+        if piece.is_empty() {
+            return Ok((skipped, false));
+        }
+        let newline = piece.iter().position(|b| *b == b'\n');
+        let taken = newline.map_or(piece.len(), |at| at + 1);
+        reader.consume(taken);
+        skipped += taken as u64;
+        if newline.is_some() {
+            return Ok((skipped, true));
+        }
+    }
+}
+
+impl Decoded {
+    /// Takes what a whole line holds: one event, or what can be salvaged of the debris.
+    fn line(&mut self, line: &[u8], offset: u64) {
+        let trimmed = trim(line);
+        if trimmed.is_empty() {
+            return;
+        }
+        if let Ok(event) = Event::from_slice(trimmed) {
+            self.entries.push(Entry { event, raw: trimmed.to_vec() });
+            return;
+        }
+        let mut debris = 0;
+        let mut from = 0;
+        while let Some(found) = find(&line[from..], EVENT_START) {
+            let start = from + found;
+            from = start + 1;
+            if let Some((entry, end)) = event_at(&line[start..]) {
+                self.debris(&line[debris..start], offset + debris as u64);
+                self.entries.push(entry);
+                from = start + end;
+                debris = from;
+            }
+        }
+        self.debris(&line[debris..], offset + debris as u64);
+    }
+
+    fn debris(&mut self, bytes: &[u8], offset: u64) {
+        if !trim(bytes).is_empty() {
+            self.damage.push(Damage { offset, bytes: bytes.len() as u64 });
+        }
+    }
+}
+
+/// Reads the event that `bytes` begin with, whatever follows it, and where it ends.
+fn event_at(bytes: &[u8]) -> Option<(Entry, usize)> {
+    let mut objects = serde_json::Deserializer::from_slice(bytes).into_iter::<&RawValue>();
+    let raw = objects.next()?.ok()?.get().as_bytes();
+    let event = Event::from_slice(raw).ok()?;
+    Some((Entry { event, raw: raw.to_vec() }, objects.byte_offset()))
+}
+
+/// Takes off what surrounds an event without harm: NULs (pages a crash left empty), white space,
+/// carriage returns, a byte order mark.
+fn trim(mut line: &[u8]) -> &[u8] {
+    const BOM: &[u8] = b"\xef\xbb\xbf";
+    let blank = |b: &u8| matches!(b, 0 | b'\r' | b'\n' | b'\t' | b' ');
+    loop {
+        let start = line.iter().position(|b| !blank(b)).unwrap_or(line.len());
+        let end = line.iter().rposition(|b| !blank(b)).map_or(start, |at| at + 1);
+        line = &line[start..end];
+        match line.strip_prefix(BOM) {
+            Some(rest) => line = rest,
+            None => return line,
+        }
+    }
+}
+
+fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
+    bytes.windows(needle.len()).position(|window| window == needle)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::event::tests::turn;
+    use proptest::prelude::*;
+
+    fn line(n: u64) -> String {
+        turn(n, &format!("question {n} with {{\"v\":1 in it"), "answer\nin two lines").to_line()
+    }
+
+    /// Returns the numbers of the turns that were read, and the damage.
+    fn read(bytes: &[u8]) -> (Vec<u64>, Vec<Damage>) {
+        let decoded = decode(bytes, 0).expect("memory reads");
+        let ids = decoded.entries.iter().map(|e| e.event.id.timestamp_ms()).collect();
+        (ids, decoded.damage)
+    }
+
+    #[test]
+    fn damage_costs_the_line_it_hit_and_is_told_where() {
+        let (a, b, c) = (line(1), line(2), line(3));
+        let torn = &a[..a.len() / 2];
+        let all = |text: String| text.into_bytes();
+        let rows: [(&str, Vec<u8>, Vec<u64>, usize); 16] = [
+            ("whole", all(format!("{a}\n{b}\n{c}\n")), vec![1, 2, 3], 0),
+            ("no final newline", all(format!("{a}\n{b}")), vec![1, 2], 0),
+            ("torn tail", all(format!("{b}\n{torn}")), vec![2], 0),
+            ("torn line", all(format!("{torn}\n{b}\n")), vec![2], 1),
+            ("torn and glued", all(format!("{torn}{b}\n{c}\n")), vec![2, 3], 1),
+            ("two on a line", all(format!("{a}{b}\n{c}\n")), vec![1, 2, 3], 0),
+            ("NULs around", all(format!("\0\0{a}\0\n\0\0\n{b}\n")), vec![1, 2], 0),
+            ("NULs between two", all(format!("{a}\0\0\0{b}\n")), vec![1, 2], 0),
+            ("CRLF, BOM, blank", all(format!("\u{feff}{a}\r\n\r\n  \n{b}\r\n")), vec![1, 2], 0),
+            ("garbage", all(format!("{a}\nhello\n{b}\n")), vec![1, 2], 1),
+            ("conflict markers", all(format!("<<<<<<< ours\n{a}\n=======\n{b}\n>>>>>>> theirs\n")), vec![1, 2], 3),
+            ("text after an event", all(format!("{a} oops\n{b}\n")), vec![1, 2], 1),
+            ("invalid UTF-8", [b"\xff\xfe\n".as_slice(), a.as_bytes(), b"\n"].concat(), vec![1], 1),
+            ("a zeroed page", all(format!("{}\0\0\0{}\n{b}\n", &a[..60], &a[63..])), vec![2], 1),
+            ("deep nesting", all(format!("{}\n{a}\n", "[".repeat(100_000))), vec![1], 1),
+            ("nothing", vec![], vec![], 0),
+        ];
+        for (name, bytes, expected, damaged) in rows {
+            let (got, damage) = read(&bytes);
+            assert_eq!(got, expected, "{name}");
+            assert_eq!(damage.len(), damaged, "{name}: {damage:?}");
+        }
+    }
+
+    #[test]
+    fn damage_says_where_it_is() {
+        let (a, b) = (line(1), line(2));
+        let (_, damage) = read(format!("{a}\nhello\n{b}\n").as_bytes());
+        assert_eq!(damage, [Damage { offset: a.len() as u64 + 1, bytes: 6 }]);
+    }
+
+    #[test]
+    fn a_log_cut_at_any_byte_reads_as_a_prefix() {
+        let lines: Vec<String> = (1..=3).map(line).collect();
+        let bytes = lines.join("\n").into_bytes();
+        for cut in 0..=bytes.len() {
+            let (got, damage) = read(&bytes[..cut]);
+            let whole = (1..=3).filter(|n| lines[..*n].join("\n").len() <= cut).count();
+            assert_eq!(got, (1..=whole as u64).collect::<Vec<_>>(), "cut at byte {cut}");
+            assert_eq!(damage, [], "cut at byte {cut}");
+        }
+    }
+
+    #[test]
+    fn a_line_too_long_is_skipped_without_being_held() {
+        struct Long(u64);
+        impl Read for Long {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                let n = buffer.len().min(usize::try_from(self.0).unwrap_or(usize::MAX));
+                buffer[..n].fill(b'x');
+                self.0 -= n as u64;
+                Ok(n)
+            }
+        }
+        let after = format!("\n{}\n", line(7));
+        let decoded = decode(Long(LONGEST_LINE + 5).chain(after.as_bytes()), 0).expect("memory reads");
+        assert_eq!(decoded.entries.len(), 1);
+        assert_eq!(decoded.damage, [Damage { offset: 0, bytes: LONGEST_LINE + 6 }]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_between_two_events_cost_neither(garbage: Vec<u8>) {
+            prop_assume!(find(&garbage, EVENT_START).is_none());
+            let bytes = [line(1).as_bytes(), b"\n", &garbage, b"\n", line(2).as_bytes(), b"\n"].concat();
+            prop_assert_eq!(read(&bytes).0, vec![1, 2]);
+        }
+
+        #[test]
+        fn what_is_read_in_two_parts_is_what_is_read_at_once(split in 0usize..4) {
+            let lines: String = (1..=4).map(|n| line(n) + "\n").collect();
+            let at: usize = (1..=split as u64).map(|n| line(n).len() + 1).sum();
+            let mut first = decode(&lines.as_bytes()[..at], 0).expect("memory reads");
+            let second = decode(&lines.as_bytes()[at..], first.consumed).expect("memory reads");
+            first.entries.extend(second.entries);
+            first.consumed = second.consumed;
+            prop_assert_eq!(first, decode(lines.as_bytes(), 0).expect("memory reads"));
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! Where conversations live: a directory of append-only logs.
+//!
+//! [`Store`] reads and needs nothing but `sessions`; [`Writable`] is the store with what writing
+//! takes besides (locks, drafts), made on first use. What must stay true:
+//!
+//! * bytes of a log, once written, are not changed by an append, so readers take no lock;
+//! * a turn is acknowledged only after its own sync;
+//! * a lock is held for the write, never across the model's answer and not across the sync;
+//! * nothing is removed but by purge, which leaves a receipt.
+//!
+//! Not here yet: the index, compaction, merge and verify. The index will be a cache that
+//! [`Store::ids`] and [`Store::read`] do not know of; compaction will rewrite a session under the
+//! lock of `lock.rs` and the rules of `log.rs`.
+
+pub mod append;
+pub mod draft;
+pub mod files;
+pub mod layout;
+pub mod lock;
+pub mod log;
+pub mod purge;
+pub mod read;
+
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::time::Duration;
+
+use append::{Appended, Writer};
+use draft::{Draft, FoundDraft, OpenDraft};
+use files::{Dir, Doing, check_owner};
+use layout::{DIRECTORY_MODE, GITATTRIBUTES, GITIGNORE, LOCKS, OPEN, SESSIONS};
+use purge::Receipt;
+use read::Snapshot;
+
+use crate::error::{Code, Error, Result};
+use crate::session::event::{Body, Timestamp};
+use crate::session::id::{EventId, SessionId, SessionRef};
+
+/// Whether a turn is on disk before it is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Synced: it survives a loss of power.
+    Full,
+    /// Written: it survives the death of any process.
+    Relaxed,
+}
+
+/// A store, open for reading.
+#[derive(Debug)]
+pub struct Store {
+    root: Dir,
+    sessions: Dir,
+}
+
+impl Store {
+    /// Opens the store at `root`; `None` where there is none yet.
+    ///
+    /// # Errors
+    /// When it is there and cannot be opened.
+    pub fn open(root: &Path) -> Result<Option<Self>> {
+        let root = match Dir::open(root) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.doing("open the store", root)?,
+        };
+        match root.open_dir_or_own_link(SESSIONS) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            opened => {
+                let sessions = opened.doing("open the store", root.path_of(SESSIONS))?;
+                Ok(Some(Self { root, sessions }))
+            }
+        }
+    }
+
+    /// Opens the store at `root`, making what is missing of it.
+    ///
+    /// # Errors
+    /// When something is missing and cannot be made.
+    pub fn open_or_make(root: &Path) -> Result<Self> {
+        if let Some(store) = Self::open(root)? {
+            return Ok(store);
+        }
+        make_root(root)?;
+        Self::open(root)?.ok_or_else(|| {
+            Error::new(Code::StoreIo, format!("cannot open the store `{}`", root.display()))
+                .because("it vanished while it was made")
+        })
+    }
+
+    /// Returns the ids of all sessions, oldest first: the directories that are named by one. A
+    /// directory may turn out to hold no event; then it is no session.
+    ///
+    /// # Errors
+    /// When the directory cannot be listed.
+    pub fn ids(&self) -> Result<Vec<SessionId>> {
+        let mut ids = Vec::new();
+        self.sessions
+            .for_each_name(|name| {
+                // Only the one spelling a session has: `sessions` may be on a file system
+                // that tells no upper from lower case.
+                ids.extend(name.parse().ok().filter(|id: &SessionId| id.to_string() == name));
+            })
+            .doing("list", self.sessions.path())?;
+        ids.sort_unstable();
+        Ok(ids)
+    }
+
+    /// Finds the session a user named. A full id is not looked for in the directory.
+    ///
+    /// # Errors
+    /// `session_not_found`; `session_ambiguous` where a fragment fits several.
+    pub fn find(&self, reference: &SessionRef) -> Result<SessionId> {
+        if let SessionRef::Full(id) = reference {
+            return Ok(*id);
+        }
+        let mut found = self.ids()?;
+        found.retain(|id| reference.matches(*id));
+        match found[..] {
+            [] => Err(not_found(reference)),
+            [id] => Ok(id),
+            [ref some @ ..] => {
+                let shown: Vec<String> = some.iter().take(5).map(ToString::to_string).collect();
+                let more = if some.len() > shown.len() { ", …" } else { "" };
+                let sentence = format!("`{reference}` fits {} sessions", some.len());
+                Err(Error::new(Code::SessionAmbiguous, sentence)
+                    .hint(format!("give more of the id: {}{more}", shown.join(", "))))
+            }
+        }
+    }
+
+    /// Reads a session without a lock; `None` where there is none of that id.
+    ///
+    /// # Errors
+    /// When it is there and cannot be read.
+    pub fn read(&self, id: SessionId) -> Result<Option<Snapshot>> {
+        read::read(&self.sessions, id)
+    }
+
+    /// Opens what writing needs, making it when missing.
+    ///
+    /// # Errors
+    /// `store_readonly` and its like; `store_unsupported` where the store belongs to another user
+    /// or others may write to it.
+    pub fn for_writing(&self) -> Result<Writable<'_>> {
+        check_owner(&self.root)?;
+        check_owner(&self.sessions)?;
+        Ok(Writable {
+            store: self,
+            locks: open_or_make_dir(&self.root, LOCKS)?,
+            open: open_or_make_dir(&self.root, OPEN)?,
+        })
+    }
+
+    /// Returns every draft, oldest first.
+    ///
+    /// # Errors
+    /// When the directory is there and cannot be listed.
+    pub fn drafts(&self) -> Result<Vec<FoundDraft>> {
+        match self.root.open_dir(OPEN) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            opened => draft::list(&opened.doing("open", self.root.path_of(OPEN))?),
+        }
+    }
+}
+
+/// A store, open for writing.
+#[derive(Debug)]
+pub struct Writable<'a> {
+    store: &'a Store,
+    locks: Dir,
+    open: Dir,
+}
+
+impl Writable<'_> {
+    /// Gets a session ready to be appended to.
+    ///
+    /// # Errors
+    /// When its lock or its log cannot be written.
+    pub fn writer(&self, id: SessionId) -> Result<Writer<'_>> {
+        Writer::prepare(&self.store.sessions, &self.locks, id)
+    }
+
+    /// Makes a session whose id nobody else knows yet.
+    ///
+    /// # Errors
+    /// `store_*`; nothing is left of it then, unless only the sync failed.
+    pub fn create(&self, id: SessionId, durability: Durability, bodies: Vec<Body>) -> Result<Appended> {
+        append::create(&self.store.sessions, id, durability, bodies)
+    }
+
+    /// Writes a draft and holds it for as long as the value lives.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn draft(&self, draft: Draft) -> Result<OpenDraft<'_>> {
+        OpenDraft::create(&self.open, draft)
+    }
+
+    /// Removes a draft that was found.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn remove_draft(&self, id: EventId) -> Result<()> {
+        draft::remove(&self.open, id)
+    }
+
+    /// Purges a session if `unused` says so of its last use, seen under its lock.
+    ///
+    /// # Errors
+    /// `store_*`; `store_locked` after the longest wait.
+    pub fn purge(
+        &self,
+        id: SessionId,
+        why: &str,
+        patience: Duration,
+        unused: impl FnOnce(Option<Timestamp>) -> bool,
+    ) -> Result<Option<Receipt>> {
+        let Store { root, sessions } = self.store;
+        purge::purge(root, sessions, &self.locks, id, why, patience, unused)
+    }
+}
+
+/// Returns the error for an id that names nothing.
+pub fn not_found(reference: impl std::fmt::Display) -> Error {
+    Error::new(Code::SessionNotFound, format!("Session not found: {reference}"))
+        .hint("ollama-prompt --list-sessions shows the ones there are")
+}
+
+fn open_or_make_dir(root: &Dir, name: &str) -> Result<Dir> {
+    match root.open_dir(name) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            make_dir(root, name)?;
+            root.open_dir(name).doing("open", root.path_of(name))
+        }
+        opened => opened.doing("open", root.path_of(name)),
+    }
+}
+
+fn make_dir(parent: &Dir, name: &str) -> Result<()> {
+    match parent.make_dir(name) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made.doing("make", parent.path_of(name)),
+    }
+}
+
+/// Makes an empty store, its parents with the user's usual permissions.
+fn make_root(path: &Path) -> Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::create_dir_all(parent).doing("make", parent)?;
+    let parent = Dir::open(parent).doing("open", parent)?;
+    match std::fs::DirBuilder::new().mode(DIRECTORY_MODE).create(path) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+        made => made.doing("make", path)?,
+    }
+    let root = Dir::open(path).doing("open the store", path)?;
+    check_owner(&root)?;
+    make_dir(&root, SESSIONS)?;
+    let sessions =
+        root.open_dir_or_own_link(SESSIONS).doing("open the store", root.path_of(SESSIONS))?;
+    for (dir, name, text) in [
+        (&root, ".gitignore", GITIGNORE),
+        (&root, ".gitattributes", GITATTRIBUTES),
+        (&sessions, ".gitattributes", GITATTRIBUTES),
+    ] {
+        match dir.create_file(name) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            made => {
+                let write = |mut file: std::fs::File| io::Write::write_all(&mut file, text.as_bytes());
+                made.and_then(write).doing("make", dir.path_of(name))?;
+            }
+        }
+    }
+    for dir in [&sessions, &root, &parent] {
+        dir.sync().doing("sync", dir.path())?;
+    }
+    Ok(())
+}

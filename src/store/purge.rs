@@ -1,0 +1,120 @@
+//! Purge: the deliberate end of whole sessions, which leaves a receipt.
+//!
+//! Under the session's lock: fold again (a turn may just have landed), write the receipt and sync
+//! it, rename the directory out of the way. The rename is the purge; a crash after it leaves only
+//! space to reclaim, a crash before it a receipt that is void while the directory exists.
+
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use walkdir::WalkDir;
+
+use super::files::{Access, Dir, Doing};
+use super::layout::{PURGED, TRASH};
+use super::lock::LockFile;
+use super::read::read;
+use crate::clock;
+use crate::error::{Code, Error, Result};
+use crate::json;
+use crate::session::event::{Timestamp, VERSION};
+use crate::session::id::{EventId, SessionId};
+
+/// What is left of a purged session.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// The format version.
+    pub v: u32,
+    /// The session.
+    pub session: SessionId,
+    /// How many turns it had.
+    pub turns: u64,
+    /// How many bytes its files had.
+    pub bytes: u64,
+    /// When it was last used.
+    pub last_used: Option<Timestamp>,
+    /// When it was purged.
+    pub purged_at: Timestamp,
+    /// What was asked for.
+    pub why: String,
+}
+
+/// Purges one session if `unused` still says so of its last use, seen under its lock. Returns its
+/// receipt, or `None` where it is gone or was used meanwhile.
+///
+/// # Errors
+/// `store_unsupported` where the mount has no locks; otherwise as the system says. The session is
+/// whole then, or gone with its receipt.
+pub(super) fn purge(
+    root: &Dir,
+    sessions: &Dir,
+    locks: &Dir,
+    id: SessionId,
+    why: &str,
+    patience: Duration,
+    unused: impl FnOnce(Option<Timestamp>) -> bool,
+) -> Result<Option<Receipt>> {
+    let lock = LockFile::open(locks, id)?.lock(locks, patience)?;
+    if !lock.excludes() {
+        return Err(Error::new(Code::StoreUnsupported, format!("refusing to purge the session {id}"))
+            .because("locks do not work on this file system, and a turn may be on its way")
+            .hint("purge on the machine the files are on"));
+    }
+    let Some(snapshot) = read(sessions, id)? else { return Ok(None) };
+    let last_used = snapshot.session.last_used();
+    if !unused(last_used) {
+        return Ok(None);
+    }
+    let name = id.to_string();
+    let now = clock::now();
+    let receipt = Receipt {
+        v: VERSION,
+        session: id,
+        turns: snapshot.session.turns.len() as u64,
+        bytes: bytes_below(&sessions.path_of(&name)),
+        last_used,
+        purged_at: now,
+        why: why.to_owned(),
+    };
+    append_receipt(root, &receipt).doing("write the receipt to", root.path_of(PURGED))?;
+    let trash = format!("{TRASH}{}-{name}", EventId::next(now.as_ms(), None, clock::random_bits()));
+    sessions.rename(&name, &trash).doing("purge", sessions.path_of(&name))?;
+    drop(lock);
+    sessions.sync().doing("sync", sessions.path())?;
+    // The session is gone already; bytes that stay are swept by the next purge.
+    let _ = std::fs::remove_dir_all(sessions.path_of(&trash));
+    Ok(Some(receipt))
+}
+
+/// Writes one line to the receipts, after a newline if the last one lacks its own, and syncs it.
+fn append_receipt(root: &Dir, receipt: &Receipt) -> io::Result<()> {
+    let (mut file, made) = match root.open_file(PURGED, Access::Append) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => (root.create_file(PURGED)?, true),
+        opened => (opened?, false),
+    };
+    let mut line = Vec::new();
+    if !ends_with_newline(&mut file)? {
+        line.push(b'\n');
+    }
+    line.extend_from_slice(json::line(receipt).as_bytes());
+    line.push(b'\n');
+    file.write_all(&line)?;
+    file.sync_data()?;
+    if made { root.sync() } else { Ok(()) }
+}
+
+fn ends_with_newline(file: &mut std::fs::File) -> io::Result<bool> {
+    if file.metadata()?.len() == 0 {
+        return Ok(true);
+    }
+    file.seek(SeekFrom::End(-1))?;
+    let mut last = [0];
+    file.read_exact(&mut last)?;
+    Ok(last == *b"\n")
+}
+
+/// Returns the bytes of all regular files below a directory; what cannot be read counts nothing.
+fn bytes_below(path: &std::path::Path) -> u64 {
+    let files = WalkDir::new(path).into_iter().filter_map(|entry| entry.ok()?.metadata().ok());
+    files.filter(std::fs::Metadata::is_file).map(|file| file.len()).sum()
+}

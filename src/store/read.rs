@@ -1,0 +1,134 @@
+//! Reading a session: every log of its directory, folded as one set. No lock is taken and
+//! nothing is written; what a reader can see of a write in progress is a prefix of it.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
+
+use super::files::{Access, Dir, Doing, identity};
+use super::layout::{LOG, is_log_name};
+use super::log::{Damage, Decoded, decode};
+use crate::error::Result;
+use crate::session::fold::{Entry, Session, fold};
+use crate::session::id::SessionId;
+
+/// How much before the end of what was read is compared to see that it is still the same log.
+const WITNESS: u64 = 64;
+
+/// A session as it was when it was read.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// What its events make of it.
+    pub session: Session,
+    /// What could not be read, with the name of the log.
+    pub damage: Vec<(String, Damage)>,
+    mark: Option<Mark>,
+}
+
+/// How far the main log was read, and how to know it again.
+#[derive(Debug, PartialEq, Eq)]
+struct Mark {
+    identity: (u64, u64),
+    consumed: u64,
+    witness: Vec<u8>,
+}
+
+/// Reads a session. `None` where there is no such directory or no event in it.
+///
+/// # Errors
+/// When a log is there and cannot be read, or is no regular file.
+pub fn read(sessions: &Dir, id: SessionId) -> Result<Option<Snapshot>> {
+    let name = id.to_string();
+    let dir = match sessions.open_dir(&name) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.doing("open the session", sessions.path_of(&name))?,
+    };
+    let snapshot = read_dir(&dir)?;
+    Ok(snapshot.session.created.is_some().then_some(snapshot))
+}
+
+fn read_dir(dir: &Dir) -> Result<Snapshot> {
+    let mut others = Vec::new();
+    dir.for_each_name(|name| {
+        if is_log_name(name) && name != LOG {
+            others.push(name.to_owned());
+        }
+    })
+    .doing("list", dir.path())?;
+    let mut entries = Vec::new();
+    let mut damage = Vec::new();
+    let mut take = |name: &str, decoded: Decoded| {
+        entries.extend(decoded.entries);
+        damage.extend(decoded.damage.into_iter().map(|d| (name.to_owned(), d)));
+    };
+    // The main log last: compaction renames before it removes, so in this order an event may be
+    // seen twice, never not at all.
+    for name in &others {
+        if let Some(file) = open_log(dir, name)? {
+            take(name, decode(&file, 0).doing("read", dir.path_of(name))?);
+        }
+    }
+    let mut mark = None;
+    if let Some(file) = open_log(dir, LOG)? {
+        let decoded = decode(&file, 0).doing("read", dir.path_of(LOG))?;
+        mark = Some(Mark::set(&file, decoded.consumed).doing("read", dir.path_of(LOG))?);
+        take(LOG, decoded);
+    }
+    Ok(Snapshot { session: fold(entries), damage, mark })
+}
+
+fn open_log(dir: &Dir, name: &str) -> Result<Option<File>> {
+    match dir.open_file(name, Access::Read) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        opened => opened.doing("open", dir.path_of(name)).map(Some),
+    }
+}
+
+impl Mark {
+    fn set(file: &File, consumed: u64) -> io::Result<Self> {
+        let length = consumed.min(WITNESS);
+        let mut witness = vec![0; usize::try_from(length).expect("at most 64")];
+        file.read_exact_at(&mut witness, consumed - length)?;
+        Ok(Self { identity: identity(file)?, consumed, witness })
+    }
+
+    fn holds(&self, file: &File) -> bool {
+        Self::set(file, self.consumed).is_ok_and(|now| now == *self)
+    }
+}
+
+/// A session brought up to date under its lock.
+pub(super) struct CaughtUp {
+    pub(super) session: Session,
+    /// Whether the log ends with a newline (or is empty).
+    pub(super) ends_with_newline: bool,
+}
+
+impl Snapshot {
+    /// Folds in what was appended to `log` since the snapshot was taken, up to `len`. If the log
+    /// is not the one that was read (edited, merged, compacted meanwhile), or what was appended
+    /// does not simply follow, the whole session is read again.
+    pub(super) fn catch_up(self, dir: &Dir, mut log: &File, len: u64) -> Result<CaughtUp> {
+        let Self { mut session, mark, .. } = self;
+        if let Some(mark) = mark.filter(|mark| mark.holds(log)) {
+            let path = dir.path_of(LOG);
+            log.seek(SeekFrom::Start(mark.consumed)).doing("read", &path)?;
+            let rest = log.take(len.saturating_sub(mark.consumed));
+            let decoded = decode(rest, mark.consumed).doing("read", &path)?;
+            let ends_with_newline = decoded.consumed == len;
+            if follow(session.highest, &decoded.entries) {
+                decoded.entries.into_iter().for_each(|entry| session.apply(entry.event));
+                return Ok(CaughtUp { session, ends_with_newline });
+            }
+        }
+        let again = read_dir(dir)?;
+        let consumed = again.mark.as_ref().map_or(0, |mark| mark.consumed);
+        Ok(CaughtUp { session: again.session, ends_with_newline: consumed == len })
+    }
+}
+
+/// Tells whether the entries come after `highest` and in the order of their ids.
+fn follow(highest: Option<crate::session::id::EventId>, entries: &[Entry]) -> bool {
+    let ids = entries.iter().map(|entry| Some(entry.event.id));
+    std::iter::once(highest).chain(ids).is_sorted_by(|a, b| a < b)
+}

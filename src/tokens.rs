@@ -1,0 +1,235 @@
+//! Counting tokens, where only the server knows the truth.
+//!
+//! Ollama has no endpoint that counts, and no other tokenizer fits its models exactly. From the
+//! best to the safest: what the server measured (`prompt_eval_count`, `eval_count`); the bytes
+//! per token this session's measured turns had; tiktoken's `cl100k_base` with a margin, where
+//! nothing was measured; and one token a byte, which no text exceeds. The last needs no
+//! vocabulary, and is enough whenever even so counted everything fits.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::session::event::{Counted, Sent, Tokens, Turn, Usage};
+use crate::session::fold::SaidTurn;
+
+/// Tokens the template puts around a message, at most. Gemma's and Llama's take 4 to 8.
+pub const PER_MESSAGE: u64 = 16;
+
+/// Learned and tiktoken counts are raised by a quarter: texts differ, tokenizers too.
+const MARGIN: f64 = 1.25;
+
+/// Fewer bytes than this teach nothing: the template outweighs the text.
+const ENOUGH_TO_LEARN: u64 = 256;
+
+/// How many of the newest turns are learned from.
+const LEARN_FROM: usize = 8;
+
+/// Text is counted by tiktoken in pieces of this many bytes: its merges take more than linear
+/// time on one long word, and counting pieces apart only ever adds tokens.
+const PIECE: usize = 4096;
+
+/// A count and how it came about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Count {
+    /// Tokens, the template around the message included.
+    pub tokens: u64,
+    /// How they were counted.
+    pub counted: Counted,
+}
+
+/// What is known of how many tokens a text has for this session's model.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Ruler {
+    tokens_per_byte: Option<f64>,
+}
+
+impl Ruler {
+    /// Learns from measured turns: the most tokens per byte any of the newest had.
+    #[must_use]
+    pub fn from_turns(turns: &[SaidTurn]) -> Self {
+        let newest = turns.iter().rev().take(LEARN_FROM);
+        let ratios = newest.filter_map(|said| {
+            let measured = said.turn.usage.prompt_eval_count?;
+            let template = said.turn.sent.messages * 4;
+            let bytes = said.turn.sent.bytes;
+            let enough = bytes >= ENOUGH_TO_LEARN;
+            enough.then(|| measured.saturating_sub(template) as f64 / bytes as f64)
+        });
+        let most = ratios.fold(None, |most: Option<f64>, ratio| Some(most.map_or(ratio, |m| m.max(ratio))));
+        Self { tokens_per_byte: most.map(|ratio| (ratio * MARGIN).min(1.0)) }
+    }
+
+    /// Counts a message without a vocabulary: learned, or its bytes.
+    #[must_use]
+    pub fn count(self, text: &str) -> Count {
+        let bytes = text.len() as u64;
+        match self.tokens_per_byte {
+            Some(ratio) => {
+                Count { tokens: scaled(bytes, ratio) + PER_MESSAGE, counted: Counted::Learned }
+            }
+            None => Count { tokens: bytes + PER_MESSAGE, counted: Counted::Bytes },
+        }
+    }
+
+    /// Counts a message as well as can be, for a decision that hangs on it: where nothing was
+    /// learned the vocabulary is loaded.
+    #[must_use]
+    pub fn count_well(self, text: &str) -> Count {
+        match self.count(text) {
+            Count { counted: Counted::Bytes, tokens } => {
+                let better = scaled(tiktoken(text), MARGIN) + PER_MESSAGE;
+                Count { tokens: better.min(tokens), counted: Counted::Tiktoken }
+            }
+            learned => learned,
+        }
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of tokens, far below 2^52")]
+fn scaled(amount: u64, factor: f64) -> u64 {
+    (amount as f64 * factor).ceil() as u64
+}
+
+static VOCABULARIES_LOADED: AtomicU32 = AtomicU32::new(0);
+
+/// Returns how often this process loaded a vocabulary: 0 on an ordinary turn.
+#[must_use]
+pub fn vocabularies_loaded() -> u32 {
+    VOCABULARIES_LOADED.load(Ordering::Relaxed)
+}
+
+/// Counts by `cl100k_base`, whose vocabulary takes about 100 ms to load.
+fn tiktoken(text: &str) -> u64 {
+    static LOAD: std::sync::Once = std::sync::Once::new();
+    LOAD.call_once(|| {
+        VOCABULARIES_LOADED.fetch_add(1, Ordering::Relaxed);
+    });
+    let vocabulary = tiktoken_rs::cl100k_base_singleton();
+    pieces(text).map(|piece| vocabulary.encode_ordinary(piece).len() as u64).sum()
+}
+
+/// Cuts a text at character boundaries into pieces of at most [`PIECE`] bytes.
+fn pieces(mut text: &str) -> impl Iterator<Item = &str> {
+    std::iter::from_fn(move || {
+        let (piece, rest) = text.split_at(text.floor_char_boundary(PIECE));
+        text = rest;
+        (!piece.is_empty()).then_some(piece)
+    })
+}
+
+/// Settles what a turn costs when it is sent again, now that the server has spoken. `before` is
+/// the turn before it in the context that was sent, if the system prompt is still the same.
+#[must_use]
+pub fn settle(ruler: Ruler, prompt: &str, response: &str, thought: bool, usage: &Usage, sent: &Sent, before: Option<&Turn>) -> Tokens {
+    let answer = match usage.eval_count {
+        Some(tokens) if !thought => Count { tokens, counted: Counted::Measured },
+        _ => ruler.count(response),
+    };
+    let question = question(prompt, usage, sent, before).unwrap_or_else(|| ruler.count(prompt));
+    let counted = answer.counted.max(question.counted);
+    Tokens { prompt: question.tokens, response: answer.tokens, counted }
+}
+
+/// Returns what the prompt cost: all of it in a first turn, what was added since the turn before
+/// in one that sent the same messages and more, else its share by bytes.
+fn question(prompt: &str, usage: &Usage, sent: &Sent, before: Option<&Turn>) -> Option<Count> {
+    let read = usage.prompt_eval_count?;
+    let bytes = prompt.len() as u64;
+    let measured = |tokens| Count { tokens, counted: Counted::Measured };
+    if sent.messages == 1 {
+        return Some(measured(read));
+    }
+    let added = before.and_then(|before| {
+        let same_start = before.sent.turns + 1 == sent.turns
+            && (before.sent.from == sent.from || before.sent.turns == 0);
+        let known = before.usage.prompt_eval_count? + before.usage.eval_count?;
+        let added = read.checked_sub(known).filter(|_| same_start && before.thinking.is_none())?;
+        (1..=bytes + PER_MESSAGE).contains(&added).then_some(added)
+    });
+    Some(added.map_or_else(
+        || Count { tokens: scaled(read, bytes as f64 / sent.bytes.max(1) as f64), counted: Counted::Learned },
+        measured,
+    ))
+}
+
+/// Returns how many tokens the server must have been sent at the least: what it measured in the
+/// turn before and that turn's reply, or, without one, a token for every 32 bytes (runs of white
+/// space in code come to about 16).
+#[must_use]
+pub fn at_least(sent: &Sent, before: Option<&Turn>) -> u64 {
+    let known = before.filter(|before| before.sent.turns + 1 == sent.turns && before.thinking.is_none());
+    let known = known.and_then(|b| Some(b.usage.prompt_eval_count? + b.usage.eval_count? / 2));
+    known.unwrap_or(sent.bytes / 32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::event::Timestamp;
+    use crate::session::event::tests::id;
+    use proptest::prelude::*;
+
+    fn said(read: Option<u64>, messages: u64, bytes: u64) -> SaidTurn {
+        let turn = Turn {
+            usage: Usage { prompt_eval_count: read, ..Usage::default() },
+            sent: Sent { messages, bytes, ..Sent::default() },
+            ..Turn::default()
+        };
+        SaidTurn { id: id(1), ts: Timestamp::from_ms(1), turn }
+    }
+
+    #[test]
+    fn a_ruler_learns_the_most_a_byte_cost_from_long_enough_turns() {
+        let rows = [
+            ("nothing", vec![], None),
+            ("unmeasured", vec![said(None, 1, 1000)], None),
+            ("too short", vec![said(Some(50), 1, 100)], None),
+            ("one", vec![said(Some(204), 1, 1000)], Some(0.25)),
+            ("the most", vec![said(Some(404), 1, 1000), said(Some(204), 1, 1000)], Some(0.5)),
+            ("never more than a byte", vec![said(Some(4000), 1, 1000)], Some(1.0)),
+        ];
+        for (name, turns, expected) in rows {
+            assert_eq!(Ruler::from_turns(&turns).tokens_per_byte, expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_turn_is_settled_from_what_the_server_measured() {
+        let usage = |p, e| Usage { prompt_eval_count: p, eval_count: e, ..Usage::default() };
+        let sent = |turns, messages, bytes| Sent { turns, messages, bytes, ..Sent::default() };
+        let before = Turn { usage: usage(Some(100), Some(20)), sent: sent(0, 1, 400), ..Turn::default() };
+        let thought = Turn { thinking: Some("hm".into()), ..before.clone() };
+        let prompt = "x".repeat(40);
+        let ruler = Ruler::default();
+        let rows = [
+            ("first", usage(Some(12), Some(7)), sent(0, 1, 40), None, false, (12, 7, Counted::Measured)),
+            ("second", usage(Some(133), Some(7)), sent(1, 3, 500), Some(&before), false, (13, 7, Counted::Measured)),
+            ("by share", usage(Some(50), Some(7)), sent(0, 2, 400), None, false, (5, 7, Counted::Learned)),
+            ("after thought", usage(Some(100), Some(7)), sent(1, 3, 400), Some(&thought), false, (10, 7, Counted::Learned)),
+            ("with thought", usage(Some(12), Some(99)), sent(0, 1, 40), None, true, (12, 18, Counted::Bytes)),
+            ("silent server", usage(None, None), sent(0, 1, 40), None, false, (56, 18, Counted::Bytes)),
+        ];
+        for (name, usage, sent, before, thought, (p, r, counted)) in rows {
+            let got = settle(ruler, &prompt, "ok", thought, &usage, &sent, before);
+            assert_eq!(got, Tokens { prompt: p, response: r, counted }, "{name}");
+        }
+    }
+
+    #[test]
+    fn tiktoken_is_asked_only_for_a_decision_and_never_exceeds_the_bytes() {
+        let text = "The quick brown fox jumps over the lazy dog. ".repeat(50);
+        let ruler = Ruler::default();
+        assert_eq!(ruler.count(&text).counted, Counted::Bytes);
+        let well = ruler.count_well(&text);
+        assert_eq!(well.counted, Counted::Tiktoken);
+        assert!(well.tokens < text.len() as u64 / 3, "{well:?}");
+        assert_eq!(vocabularies_loaded(), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_join_to_the_text(text in "[a-zé日🦀]{0,9000}") {
+            prop_assert_eq!(pieces(&text).collect::<String>(), text.clone());
+            prop_assert!(pieces(&text).all(|piece| piece.len() <= PIECE));
+        }
+    }
+}

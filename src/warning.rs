@@ -1,0 +1,82 @@
+//! What is worth telling about a call that succeeded, in one table: each is a line in `warnings`
+//! and on stderr.
+
+use std::fmt;
+
+use crate::session::id::{EventId, SessionId};
+
+/// Something the caller should know that is no failure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Warning {
+    /// The reply is not a model's.
+    Offline,
+    /// Other turns were appended while this one was under way.
+    Concurrent(Vec<EventId>),
+    /// Parts of the session's logs are no events.
+    Damaged {
+        /// The session.
+        session: SessionId,
+        /// How many stretches of bytes could not be read.
+        places: usize,
+    },
+    /// A session of the list could not be read.
+    Unreadable {
+        /// The session.
+        session: SessionId,
+        /// Why.
+        cause: String,
+    },
+    /// Locks do not work where the store is.
+    NoLocks,
+    /// Older turns left the context with this one.
+    Pruned {
+        /// How many.
+        turns: u64,
+        /// The budget that made it necessary.
+        max_context_tokens: u64,
+    },
+    /// The server read fewer tokens than it was sent.
+    TruncatedByServer {
+        /// Tokens it says it read.
+        read: u64,
+        /// Tokens that were sent, at the least.
+        sent: u64,
+    },
+    /// The reply ended because the window was full.
+    WindowFull {
+        /// Tokens of the reply.
+        tokens: u64,
+    },
+    /// The reply had halves of surrogate pairs in it.
+    SurrogatesReplaced,
+    /// A session was not purged because a turn of it is under way.
+    UnderWay(SessionId),
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Offline => write!(f, "answered by the built-in echo model: no server was asked (--offline)"),
+            Self::Concurrent(ids) => {
+                let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+                write!(f, "turns of other processes were stored while this one was under way, and the model has not seen them: {}", ids.join(", "))
+            }
+            Self::Damaged { session, places } => {
+                write!(f, "{places} unreadable places in the log of session {session} were passed over")
+            }
+            Self::Unreadable { session, cause } => write!(f, "session {session} is not shown: {cause}"),
+            Self::NoLocks => write!(f, "locks do not work on the file system of the store: turns are kept, their order may not be"),
+            Self::Pruned { turns, max_context_tokens } => {
+                write!(f, "{turns} older turns left the context to fit {max_context_tokens} tokens; they stay in the history")
+            }
+            Self::TruncatedByServer { read, sent } => {
+                write!(f, "the server read {read} tokens of at least {sent} that were sent: the model has not seen the rest")
+            }
+            Self::WindowFull { tokens } => {
+                write!(f, "the reply stopped after {tokens} tokens because the context window was full, not at its end")
+            }
+            Self::SurrogatesReplaced => write!(f, "the reply had invalid characters in it, replaced by U+FFFD"),
+            Self::UnderWay(session) => write!(f, "session {session} is not purged: a turn of it is under way"),
+        }
+    }
+}
