@@ -3,4 +3,5 @@
 
 pub mod error;
 pub mod json;
+pub mod ollama;
 pub mod session;
