@@ -69,8 +69,8 @@ impl Refusal<'_> {
                     .hint(said.signin_hint())
             }
             403 => Error::new(Code::BadResponse, format!("{host} forbids the request")).hint(
-                "Ollama does this to host names that are not local: try its IP address in \
-                 OLLAMA_HOST, or start the server with a wider OLLAMA_HOST of its own",
+                "Ollama does this to host names that are not local: name its IP address in \
+                 OLLAMA_HOST, or start the server with OLLAMA_HOST=0.0.0.0",
             ),
             404 if said.is_model_not_found() => {
                 let error = Error::new(

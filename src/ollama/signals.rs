@@ -6,7 +6,8 @@
 //!
 //! A signal that was ignored when the program started stays so: `nohup` asks for that.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +18,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::error::{Code, Error};
 
-const SIGNALS: [(i32, Code, &str); 3] = [
+/// Number, what it ends a call with, name.
+type Row = (i32, Code, &'static str);
+
+const SIGNALS: [Row; 3] = [
     (SIGHUP, Code::Hangup, "SIGHUP"),
     (SIGINT, Code::Interrupted, "SIGINT"),
     (SIGTERM, Code::Terminated, "SIGTERM"),
@@ -32,15 +36,13 @@ pub(super) struct Signals {
 impl Signals {
     /// Listens from now on. To be called within a runtime.
     pub(super) fn listen() -> io::Result<Self> {
-        let ignored = ignored();
-        let heard = SIGNALS
-            .iter()
-            .filter(|(number, ..)| ignored >> (number - 1) & 1 == 0);
-        let kill = Arc::clone(kill_switch()?);
+        let Installed { heard, kill } = installed()?;
         kill.store(false, Ordering::SeqCst);
         let streams = heard
+            .iter()
             .map(|&(number, code, name)| Ok((signal(SignalKind::from_raw(number))?, code, name)))
             .collect::<io::Result<_>>()?;
+        let kill = Arc::clone(kill);
         Ok(Self { streams, kill })
     }
 
@@ -64,32 +66,39 @@ impl Drop for Signals {
     }
 }
 
-/// Returns the switch that says whether a signal kills, after its handlers were installed once.
-/// A handler that is there stays for the life of the process.
-fn kill_switch() -> io::Result<&'static Arc<AtomicBool>> {
-    static SWITCH: OnceLock<Arc<AtomicBool>> = OnceLock::new();
-    if let Some(switch) = SWITCH.get() {
-        return Ok(switch);
+/// What is set up once: a handler that is there stays for the life of the process.
+struct Installed {
+    heard: Vec<Row>,
+    /// Whether a signal does what it always does.
+    kill: Arc<AtomicBool>,
+}
+
+fn installed() -> io::Result<&'static Installed> {
+    static INSTALLED: OnceLock<Installed> = OnceLock::new();
+    if let Some(installed) = INSTALLED.get() {
+        return Ok(installed);
     }
     let ignored = ignored();
-    let switch = Arc::new(AtomicBool::new(true));
-    for (number, ..) in SIGNALS {
-        if ignored >> (number - 1) & 1 == 0 {
-            // In this order: the first signal flips the switch, the second finds it flipped.
-            signal_hook::flag::register_conditional_default(number, Arc::clone(&switch))?;
-            signal_hook::flag::register(number, Arc::clone(&switch))?;
-        }
+    let mut heard = SIGNALS.to_vec();
+    heard.retain(|(number, ..)| ignored >> (number - 1) & 1 == 0);
+    let kill = Arc::new(AtomicBool::new(true));
+    for &(number, ..) in &heard {
+        // In this order: the first signal flips the switch, the second finds it flipped.
+        signal_hook::flag::register_conditional_default(number, Arc::clone(&kill))?;
+        signal_hook::flag::register(number, Arc::clone(&kill))?;
     }
-    Ok(SWITCH.get_or_init(|| switch))
+    Ok(INSTALLED.get_or_init(|| Installed { heard, kill }))
 }
 
 /// Returns the signals this process ignores, the lowest bit being signal 1. Where the system
 /// does not tell, none.
 fn ignored() -> u64 {
-    std::fs::read_to_string("/proc/self/status")
+    // The file has no size to go by; it is read at once into what is large enough.
+    let mut status = String::with_capacity(8 << 10);
+    File::open("/proc/self/status")
+        .and_then(|mut file| file.read_to_string(&mut status))
         .ok()
-        .as_deref()
-        .and_then(ignored_in)
+        .and_then(|_| ignored_in(&status))
         .unwrap_or(0)
 }
 

@@ -235,7 +235,7 @@ mod tests {
             ("chat-logprobs", Ok(()), Some("length"), Some(2), None),
             ("chat-load", Ok(()), Some("load"), None, Some("")),
             ("chat-unload", Ok(()), Some("unload"), None, Some("")),
-            ("chat-multi-turn", Ok(()), Some("stop"), None, None),
+            ("chat-multi-turn", Ok(()), Some("stop"), Some(12), None),
             (
                 "chat-token-repeat-stream",
                 Err(Code::StreamInterrupted),
@@ -271,7 +271,7 @@ mod tests {
             assert_eq!(got, end, "{case}");
             assert_eq!(reply.done, end.is_ok(), "{case}");
             assert_eq!(reply.done_reason.as_deref(), reason, "{case}");
-            if end.is_ok() && case != "chat-multi-turn" {
+            if end.is_ok() {
                 assert_eq!(reply.usage.eval_count, eval_count, "{case}");
             }
             assert!(reply.model.starts_with("gemma3"), "{case}");
@@ -393,7 +393,11 @@ mod tests {
             ),
             ("sse", "data: {}\n", "`data: {}`"),
             ("control characters", "\u{1b}[2Jboo\u{85}\n", "`[2Jboo`"),
-            ("not utf-8", "\n{\"message\":\n", "`{\"message\":`"),
+            (
+                "value cut by a newline",
+                "\n{\"message\":\n",
+                "`{\"message\":`",
+            ),
         ];
         for (name, text, quoted) in rows {
             let error = error(text.as_bytes());

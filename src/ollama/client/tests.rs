@@ -458,3 +458,112 @@ fn a_client_can_be_used_again() {
     assert!(error.code.retryable(), "{error}");
     assert!(start.elapsed() < PATIENCE);
 }
+
+/// What a signal does to a whole process is tried on one: this test binary, running
+/// `in_a_process_of_its_own` with a proxy in its environment that must not be asked.
+struct Caller {
+    process: std::process::Child,
+    server: Server,
+}
+
+impl Caller {
+    fn start(acts: Vec<Act>, prefix: &str, stuck: bool) -> Self {
+        let server = Server::new(acts);
+        let process = std::process::Command::new("sh")
+            .args(["-c", &format!("{prefix} exec \"$@\""), "sh"])
+            .arg(std::env::current_exe().expect("a test binary"))
+            .args(["--exact", "--ignored", "--nocapture"])
+            .arg("ollama::client::tests::in_a_process_of_its_own")
+            .env("TEST_PORT", server.port.to_string())
+            .env("TEST_STUCK", if stuck { "1" } else { "" })
+            .env("HTTP_PROXY", "http://127.0.0.1:1")
+            .env("http_proxy", "http://127.0.0.1:1")
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("a process");
+        server.request.recv_timeout(PATIENCE).expect("a request");
+        Self { process, server }
+    }
+
+    /// Sends a signal once the piece of the reply that came first is surely read.
+    fn signal(&self, signal: rustix::process::Signal) {
+        thread::sleep(Duration::from_millis(200));
+        let id = rustix::process::Pid::from_child(&self.process);
+        rustix::process::kill_process(id, signal).expect("the process is there");
+    }
+
+    fn ends(self) -> (String, std::process::ExitStatus) {
+        let output = self.process.wait_with_output().expect("an end");
+        drop(self.server);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let said = text.lines().find_map(|l| l.split_once("outcome: "));
+        (
+            said.map_or_else(String::new, |(_, s)| s.to_owned()),
+            output.status,
+        )
+    }
+}
+
+#[test]
+#[ignore = "the tests of signals run it in a process of its own"]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it is told by the environment what to do"
+)]
+fn in_a_process_of_its_own() {
+    let host = Host::parse(&std::env::var("TEST_PORT").map_or(String::new(), |p| format!(":{p}")));
+    let is_stuck = std::env::var("TEST_STUCK").is_ok_and(|s| !s.is_empty());
+    let client = Client::new(&host.expect("a host"), None, PATIENCE).expect("a client");
+    let outcome = match client.chat(Vec::new(), &mut |_| {
+        if is_stuck {
+            thread::sleep(PATIENCE);
+        }
+    }) {
+        Ok(reply) => format!("ok {}", reply.content),
+        Err(failure) => format!("{} {}", failure.error.code.name(), failure.partial.content),
+    };
+    writeln!(std::io::stdout(), "outcome: {outcome}").expect("stdout");
+}
+
+#[test]
+fn a_signal_ends_a_call_which_keeps_the_text() {
+    use rustix::process::Signal;
+    let rows = [
+        (Signal::HUP, "hangup a"),
+        (Signal::INT, "interrupted a"),
+        (Signal::TERM, "terminated a"),
+    ];
+    for (signal, expected) in rows {
+        let caller = Caller::start(vec![Say(ok(LINE)), Hang], "", false);
+        caller.signal(signal);
+        let (outcome, status) = caller.ends();
+        assert_eq!(
+            (outcome.as_str(), status.success()),
+            (expected, true),
+            "{signal:?}"
+        );
+    }
+}
+
+#[test]
+fn a_second_signal_ends_the_process() {
+    use rustix::process::Signal;
+    use std::os::unix::process::ExitStatusExt;
+    let caller = Caller::start(vec![Say(ok(LINE)), Hang], "", true);
+    caller.signal(Signal::INT);
+    caller.signal(Signal::INT);
+    let (_, status) = caller.ends();
+    assert_eq!(status.signal(), Some(Signal::INT.as_raw()), "{status}");
+}
+
+#[test]
+fn a_signal_that_was_ignored_stays_so() {
+    let acts = vec![
+        Say(ok(LINE)),
+        Wait(Duration::from_millis(500)),
+        Say(DONE.as_bytes().to_vec()),
+    ];
+    let caller = Caller::start(acts, "trap '' HUP;", false);
+    caller.signal(rustix::process::Signal::HUP);
+    assert_eq!(caller.ends().0, "ok az");
+}
