@@ -100,7 +100,7 @@ pub struct Error {
     cause: Option<String>,
     hint: Option<String>,
     server_message: Option<String>,
-    session_id: Option<String>,
+    session_id: Option<Box<str>>,
 }
 
 /// The result of anything that can fail in a way the user must be told of.
@@ -143,7 +143,7 @@ impl Error {
     /// Adds the session the failed call was about.
     #[must_use]
     pub fn session(mut self, id: impl fmt::Display) -> Self {
-        self.session_id = Some(id.to_string());
+        self.session_id = Some(id.to_string().into());
         self
     }
 

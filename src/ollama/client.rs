@@ -1,0 +1,261 @@
+//! The one place that waits for the network, and the only async code of the program.
+//!
+//! It connects, sends, reads and gives up; what bytes mean is decided in the pure modules. A
+//! call blocks and has a runtime of its own on the calling thread, so nothing here leaks out.
+//!
+//! A plain http host pays nothing for TLS: certificates are read for https only. This machine
+//! is never reached through a proxy, and its own name is not looked up.
+
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::header::{self, HeaderMap, HeaderValue};
+use reqwest::{ClientBuilder, Response, Url};
+use tokio::time::timeout;
+
+use super::chunk::Chunk;
+use super::host::Host;
+use super::key::ApiKey;
+use super::refusal::{BODY_LIMIT, Overflow, Refusal};
+use super::reply::Reply;
+use super::signals::Signals;
+use super::stream::Decoder;
+use super::transport;
+use crate::error::{Code, Error, Result};
+
+/// How long the body of a refusal is waited for; its status says enough without.
+const REFUSAL_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A connection to one server, made anew for each call.
+pub struct Client {
+    http: reqwest::Client,
+    chat: Url,
+    host: Host,
+    silence: Duration,
+}
+
+/// A call that did not end in a whole reply.
+#[derive(Debug)]
+pub struct Failure {
+    /// What went wrong.
+    pub error: Error,
+    /// What of the reply had arrived.
+    pub partial: Reply,
+    /// By how much the prompt was too long, if that is it and the server counted.
+    pub overflow: Option<Overflow>,
+}
+
+impl Client {
+    /// Prepares calls to `host`. Nothing is connected yet.
+    ///
+    /// `silence` is the longest time without a byte from the server that is waited out,
+    /// connecting included: Ollama sends not even a status before the first token.
+    ///
+    /// # Errors
+    /// [`Code::Config`] when the platform's certificates cannot be used, for an https host.
+    pub fn new(host: &Host, api_key: Option<&ApiKey>, silence: Duration) -> Result<Self> {
+        let unusable = |why: &dyn fmt::Display| {
+            Error::new(Code::Config, format!("cannot prepare calls to {host}")).because(why)
+        };
+        let chat = Url::parse(&host.url("/api/chat")).map_err(|error| unusable(&error))?;
+        let http = builder(host, api_key)
+            .build()
+            .map_err(|error| unusable(&error.without_url()))?;
+        Ok(Self {
+            http,
+            chat,
+            host: host.clone(),
+            silence,
+        })
+    }
+
+    /// Sends `body` to `/api/chat` and returns the whole reply; `on_piece` sees each line of it
+    /// as it arrives.
+    ///
+    /// # Errors
+    /// Every code of exit statuses 4, 5 and 6, and [`Code::Hangup`], [`Code::Interrupted`] and
+    /// [`Code::Terminated`] for the signals. The failure keeps what had arrived.
+    pub fn chat(
+        &self,
+        body: Vec<u8>,
+        on_piece: &mut dyn FnMut(&Chunk),
+    ) -> std::result::Result<Reply, Box<Failure>> {
+        let mut decoder = Decoder::default();
+        match self.run(body, &mut decoder, on_piece) {
+            Ok(()) => Ok(decoder.into_reply()),
+            Err(stop) => Err(Box::new(Failure {
+                error: stop.error,
+                partial: decoder.into_reply(),
+                overflow: stop.overflow,
+            })),
+        }
+    }
+
+    fn run(
+        &self,
+        body: Vec<u8>,
+        decoder: &mut Decoder,
+        on_piece: &mut dyn FnMut(&Chunk),
+    ) -> std::result::Result<(), Box<Stop>> {
+        let no_runtime =
+            |error| Error::new(Code::Internal, "cannot wait for the network").because(error);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(no_runtime)?;
+        let end = runtime.block_on(async {
+            let mut signals = Signals::listen().map_err(no_runtime)?;
+            tokio::select! {
+                biased;
+                error = signals.next() => Err(error.into()),
+                end = self.exchange(body, decoder, on_piece) => end,
+            }
+        });
+        // Looking up a name has a thread of its own, and nobody waits for that one any more.
+        runtime.shutdown_background();
+        end
+    }
+
+    async fn exchange(
+        &self,
+        body: Vec<u8>,
+        decoder: &mut Decoder,
+        on_piece: &mut dyn FnMut(&Chunk),
+    ) -> std::result::Result<(), Box<Stop>> {
+        let request = self.http.post(self.chat.clone()).body(body);
+        let mut response = self
+            .unless_silent(request.send())
+            .await?
+            .map_err(|error| transport::before_reply(&error, &self.host))?;
+        if !response.status().is_success() {
+            return Err(self.refusal(response).await);
+        }
+        while let Some(bytes) = self
+            .unless_silent(response.chunk())
+            .await?
+            .map_err(|error| transport::within_reply(&error, &self.host))?
+        {
+            decoder.push(&bytes, on_piece)?;
+            if decoder.is_done() {
+                return Ok(());
+            }
+        }
+        Ok(decoder.finish(on_piece)?)
+    }
+
+    async fn unless_silent<T>(&self, answer: impl Future<Output = T>) -> Result<T> {
+        timeout(self.silence, answer)
+            .await
+            .map_err(|_| transport::silence(self.silence, &self.host))
+    }
+
+    async fn refusal(&self, mut response: Response) -> Box<Stop> {
+        let mut body = Vec::new();
+        let read = async {
+            while let Ok(Some(bytes)) = response.chunk().await {
+                body.extend_from_slice(&bytes);
+                if body.len() >= BODY_LIMIT {
+                    break;
+                }
+            }
+        };
+        // However the reading ended, what was read is what the server said.
+        let _ = timeout(self.silence.min(REFUSAL_PATIENCE), read).await;
+        body.truncate(BODY_LIMIT);
+        let location = response.headers().get(header::LOCATION);
+        let (error, overflow) = Refusal {
+            status: response.status().as_u16(),
+            location: location.and_then(|value| value.to_str().ok()),
+            body: &body,
+        }
+        .explain(&self.host);
+        Box::new(Stop { error, overflow })
+    }
+}
+
+/// The URL may hold a password, the host does not show it.
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("host", &self.host)
+            .field("silence", &self.silence)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a call ended early.
+struct Stop {
+    error: Error,
+    overflow: Option<Overflow>,
+}
+
+impl From<Error> for Box<Stop> {
+    fn from(error: Error) -> Self {
+        Self::new(Stop {
+            error,
+            overflow: None,
+        })
+    }
+}
+
+fn builder(host: &Host, api_key: Option<&ApiKey>) -> ClientBuilder {
+    let mut headers = HeaderMap::new();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    headers.insert(
+        header::ACCEPT,
+        HeaderValue::from_static("application/x-ndjson"),
+    );
+    if let Some(key) = api_key {
+        headers.insert(header::AUTHORIZATION, key.header());
+    }
+    let mut builder = reqwest::Client::builder()
+        .user_agent(concat!("ollama-prompt/", env!("CARGO_PKG_VERSION")))
+        .default_headers(headers)
+        .http1_only()
+        .redirect(reqwest::redirect::Policy::none())
+        // A connection does not outlive the runtime of its call.
+        .pool_max_idle_per_host(0);
+    #[cfg(target_os = "linux")]
+    {
+        // reqwest's 30 s would end calls whose silence is to be waited out for longer.
+        builder = builder.tcp_user_timeout(None);
+    }
+    if host.is_loopback() {
+        builder = builder.no_proxy();
+    }
+    if host.is_localhost() {
+        // The port is the URL's.
+        let loopback = [
+            SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            SocketAddr::from((Ipv6Addr::LOCALHOST, 0)),
+        ];
+        builder = builder.resolve_to_addrs("localhost", &loopback);
+    }
+    if host.is_https() {
+        // An error says that a provider is installed already, which is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        builder
+    } else {
+        builder.tls_backend_preconfigured(trusting_nobody())
+    }
+}
+
+/// Returns a TLS configuration without certificates: reqwest insists on one, and would read the
+/// platform's for milliseconds. (A proxy that is itself spoken to in TLS is refused by it; for
+/// an https host it is not.)
+fn trusting_nobody() -> rustls::ClientConfig {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("ring supports the default versions of TLS")
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth()
+}
+
+#[cfg(test)]
+mod tests;
