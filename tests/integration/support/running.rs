@@ -1,0 +1,164 @@
+//! A run that is under way: watched, signalled, killed, waited for.
+
+use std::process::{Child, ChildStdin, ExitStatus};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::PATIENCE;
+use super::capture::Capture;
+use super::env::TestEnv;
+use super::output::Output;
+
+/// A process of the program. One that is not waited for is killed in the end.
+pub(crate) struct Running<'env> {
+    env: &'env TestEnv,
+    child: Child,
+    /// Held open for as long as the process may look at it.
+    stdin: Option<ChildStdin>,
+    stdout: Capture,
+    stderr: Capture,
+    line: String,
+    requests_before: usize,
+}
+
+impl<'env> Running<'env> {
+    pub(super) fn new(
+        env: &'env TestEnv,
+        mut child: Child,
+        stdin: Option<ChildStdin>,
+        line: String,
+        requests_before: usize,
+    ) -> Self {
+        let stdout = child.stdout.take();
+        let stderr = child.stderr.take();
+        Self {
+            env,
+            child,
+            stdin,
+            stdout: stdout.map_or_else(Capture::nothing, Capture::of),
+            stderr: stderr.map_or_else(Capture::nothing, Capture::of),
+            line,
+            requests_before,
+        }
+    }
+
+    /// Returns the process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until the server was asked for one more chat than when this was started. Where
+    /// several run at once, [`Server::wait_for_requests`](super::Server::wait_for_requests)
+    /// says how many are meant.
+    #[track_caller]
+    pub(crate) fn wait_for_request(&mut self) {
+        self.wait_for_requests(self.requests_before + 1);
+    }
+
+    /// Waits until the server was asked for so many chats in all; fails at once when this
+    /// process ends before.
+    #[track_caller]
+    pub(crate) fn wait_for_requests(&mut self, chats: usize) {
+        const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
+        let deadline = Instant::now() + PATIENCE;
+        let server = self.env.server();
+        while !server.wait_briefly_for_requests(chats, BETWEEN_LOOKS) {
+            let status = self.status();
+            // It may have asked and ended between the two looks.
+            let ended = status.is_some() && server.request_count() < chats;
+            if ended || Instant::now() > deadline {
+                let asked = server.request_count();
+                self.give_up(&format!("{asked} of {chats} chats were asked for"));
+            }
+        }
+    }
+
+    /// Waits until it has printed `text` on stdout, while it goes on.
+    #[track_caller]
+    pub(crate) fn wait_for_stdout(&mut self, text: &str) {
+        if !self.stdout.wait_for_text(text, PATIENCE) {
+            self.give_up(&format!("it should have printed `{text}`"));
+        }
+    }
+
+    /// Waits until it has said `text` on stderr, while it goes on.
+    #[track_caller]
+    pub(crate) fn wait_for_stderr(&mut self, text: &str) {
+        if !self.stderr.wait_for_text(text, PATIENCE) {
+            self.give_up(&format!("it should have said `{text}`"));
+        }
+    }
+
+    /// Tells whether it has not ended yet.
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.status().is_none()
+    }
+
+    /// Ends standard input that was left open.
+    pub(crate) fn close_stdin(&mut self) {
+        self.stdin = None;
+    }
+
+    /// Sends a signal by its number on Linux, e.g. 2 for SIGINT.
+    #[track_caller]
+    pub(crate) fn signal(&self, number: i32) {
+        let signal = Signal::from_named_raw(number).expect("a signal's number");
+        // Until it is waited for, the id is nobody else's.
+        kill_process(Pid::from_child(&self.child), signal).expect("a process to be signalled");
+    }
+
+    /// Kills it as nothing can be caught or cleaned up after.
+    #[track_caller]
+    pub(crate) fn kill9(mut self) -> Output {
+        self.child.kill().expect("a process to be killed");
+        self.wait()
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub(crate) fn wait(mut self) -> Output {
+        let deadline = Instant::now() + PATIENCE;
+        let both = self.stdout.wait_for_end(deadline) && self.stderr.wait_for_end(deadline);
+        while both && Instant::now() < deadline {
+            if let Some(status) = self.status() {
+                return self.output(Some(status));
+            }
+            // Its streams are closed: it is on its last instructions.
+            thread::sleep(Duration::from_millis(1));
+        }
+        self.give_up(&format!("it should have ended within {PATIENCE:?}"))
+    }
+
+    fn status(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child can be waited for")
+    }
+
+    /// Fails the test with everything known.
+    #[track_caller]
+    fn give_up(&mut self, expectation: &str) -> ! {
+        let status = self.status();
+        // What has ended needs no killing.
+        let _ = self.child.kill();
+        panic!("{expectation}\n{}", self.output(status));
+    }
+
+    fn output(&self, status: Option<ExitStatus>) -> Output {
+        Output {
+            command: self.line.clone(),
+            home: self.env.home(),
+            status,
+            stdout: self.stdout.so_far(),
+            stderr: self.stderr.so_far(),
+        }
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        // Both do nothing for a process that was waited for.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,50 @@
+//! What of the world outside a test may depend on: programs that may not be installed.
+
+use std::ffi::OsString;
+
+/// Tells whether a program is installed. A test that needs one which is not there says
+/// `SKIPPED` and passes, unless `OLLAMA_PROMPT_TEST_TOOLS=required` forbids that.
+///
+/// ```ignore
+/// if !need("strace") {
+///     return;
+/// }
+/// ```
+#[track_caller]
+pub(crate) fn need(tool: &str) -> bool {
+    if is_installed(tool) {
+        return true;
+    }
+    let required = outside("OLLAMA_PROMPT_TEST_TOOLS").is_some_and(|v| v == "required");
+    assert!(!required, "{tool} is required and not installed");
+    say_skipped(tool);
+    false
+}
+
+/// Returns the search path for programs that tests and the program itself run with.
+pub(super) fn search_path() -> OsString {
+    outside("PATH").unwrap_or_else(|| "/usr/bin:/bin".into())
+}
+
+fn is_installed(tool: &str) -> bool {
+    std::env::split_paths(&search_path()).any(|directory| directory.join(tool).is_file())
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place where tests read the environment they were started in"
+)]
+fn outside(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
+}
+
+#[expect(clippy::print_stderr, reason = "a skipped test must be seen")]
+fn say_skipped(tool: &str) {
+    eprintln!("SKIPPED: needs {tool}");
+}
+
+#[test]
+fn what_is_not_installed_is_noticed() {
+    assert!(is_installed("sh"));
+    assert!(!is_installed("no-such-tool"));
+}
