@@ -22,12 +22,22 @@ pub(super) fn run(reference: &SessionRef, invocation: &Invocation) -> Result<Out
         None => return Err(not_found(reference).session(id)),
     };
     let info = info(id, snapshot, unfinished);
-    Ok(Outcome { answer: Answer::Session(Box::new(info)), warnings: Vec::new(), failure: None })
+    Ok(Outcome {
+        answer: Answer::Session(Box::new(info)),
+        warnings: Vec::new(),
+        failure: None,
+    })
 }
 
 fn info(id: SessionId, snapshot: Snapshot, unfinished: Vec<Unfinished>) -> SessionInfo {
-    let Snapshot { session, damage, .. } = snapshot;
-    let (created_at, last_used, start) = (session.created, session.last_used(), session.context_start());
+    let Snapshot {
+        session, damage, ..
+    } = snapshot;
+    let (created_at, last_used, start) = (
+        session.created,
+        session.last_used(),
+        session.context_start(),
+    );
     let context_tokens = session.context_tokens();
     let max_context_tokens = session.settings.max_context_tokens;
     let metadata = Metadata {
@@ -36,12 +46,21 @@ fn info(id: SessionId, snapshot: Snapshot, unfinished: Vec<Unfinished>) -> Sessi
         horizon: session.horizon.as_ref().map(|horizon| horizon.keep_from),
         unreadable: damage
             .into_iter()
-            .map(|(file, damage)| Unreadable { file, offset: damage.offset, bytes: damage.bytes })
+            .map(|(file, damage)| Unreadable {
+                file,
+                offset: damage.offset,
+                bytes: damage.bytes,
+            })
             .collect(),
     };
-    let Session { settings, turns, .. } = session;
-    let messages: Vec<SaidMessage> =
-        turns.into_iter().enumerate().flat_map(|(at, said)| messages(said, at >= start)).collect();
+    let Session {
+        settings, turns, ..
+    } = session;
+    let messages: Vec<SaidMessage> = turns
+        .into_iter()
+        .enumerate()
+        .flat_map(|(at, said)| messages(said, at >= start))
+        .collect();
     SessionInfo {
         session_id: id,
         model_name: settings.model,
@@ -74,7 +93,13 @@ fn messages(said: SaidTurn, in_context: bool) -> [SaidMessage; 2] {
     };
     [
         message("user", turn.prompt, turn.tokens.prompt, None, None),
-        message("assistant", turn.response, turn.tokens.response, Some(turn.model), turn.thinking),
+        message(
+            "assistant",
+            turn.response,
+            turn.tokens.response,
+            Some(turn.model),
+            turn.thinking,
+        ),
     ]
 }
 

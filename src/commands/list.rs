@@ -19,19 +19,33 @@ pub(super) fn run(invocation: &Invocation) -> Result<Outcome> {
                 Ok(Some(snapshot)) => {
                     let places = snapshot.damage.len();
                     if places > 0 {
-                        warnings.push(Warning::Damaged { session: id, places });
+                        warnings.push(Warning::Damaged {
+                            session: id,
+                            places,
+                        });
                     }
                     sessions.push(summary(id, &snapshot.session));
                 }
                 Ok(None) => {}
-                Err(error) => warnings.push(Warning::Unreadable { session: id, cause: error.to_string() }),
+                Err(error) => warnings.push(Warning::Unreadable {
+                    session: id,
+                    cause: error.to_string(),
+                }),
             }
         }
     }
     sessions.sort_by(|a, b| (b.last_used, b.session_id).cmp(&(a.last_used, a.session_id)));
     let total = sessions.len();
-    let list = SessionList { sessions, total, warnings: Vec::new() };
-    Ok(Outcome { answer: Answer::Sessions(list), warnings, failure: None })
+    let list = SessionList {
+        sessions,
+        total,
+        warnings: Vec::new(),
+    };
+    Ok(Outcome {
+        answer: Answer::Sessions(list),
+        warnings,
+        failure: None,
+    })
 }
 
 fn summary(id: SessionId, session: &Session) -> SessionSummary {

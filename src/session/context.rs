@@ -19,8 +19,14 @@ impl Budget {
     #[must_use]
     pub fn new(max_context_tokens: u64, num_predict: i64) -> Self {
         let half = max_context_tokens / 2;
-        let reply_room = u64::try_from(num_predict).ok().filter(|n| *n > 0).map_or(half, |n| n.min(half));
-        Self { max_context_tokens, reply_room }
+        let reply_room = u64::try_from(num_predict)
+            .ok()
+            .filter(|n| *n > 0)
+            .map_or(half, |n| n.min(half));
+        Self {
+            max_context_tokens,
+            reply_room,
+        }
     }
 
     /// Returns what a request may never exceed.
@@ -75,7 +81,9 @@ pub struct Overflow {
 /// # Errors
 /// When the newest turn and `fixed` exceed the limit.
 pub fn plan(turns: &[u64], fixed: u64, budget: Budget) -> Result<Plan, Overflow> {
-    let mut tokens = turns.iter().fold(fixed, |sum, cost| sum.saturating_add(*cost));
+    let mut tokens = turns
+        .iter()
+        .fold(fixed, |sum, cost| sum.saturating_add(*cost));
     let mut keep_from = 0;
     if tokens > budget.high_water() {
         while tokens > budget.low_water() && keep_from + 1 < turns.len() {
@@ -84,7 +92,11 @@ pub fn plan(turns: &[u64], fixed: u64, budget: Budget) -> Result<Plan, Overflow>
         }
     }
     let limit = budget.limit();
-    if tokens > limit { Err(Overflow { tokens, limit }) } else { Ok(Plan { keep_from, tokens }) }
+    if tokens > limit {
+        Err(Overflow { tokens, limit })
+    } else {
+        Ok(Plan { keep_from, tokens })
+    }
 }
 
 /// Chooses the window to ask of a local server: the smallest power of two from 4096 on (Ollama's
@@ -94,7 +106,10 @@ pub fn plan(turns: &[u64], fixed: u64, budget: Budget) -> Result<Plan, Overflow>
 pub fn num_ctx(request: u64, reply: u64, before: Option<u64>) -> u64 {
     const SMALLEST: u64 = 4096;
     const LARGEST: u64 = 1 << 31;
-    let needed = request.saturating_add(reply).clamp(SMALLEST, LARGEST).next_power_of_two();
+    let needed = request
+        .saturating_add(reply)
+        .clamp(SMALLEST, LARGEST)
+        .next_power_of_two();
     needed.max(before.unwrap_or(0))
 }
 
@@ -116,7 +131,11 @@ mod tests {
         ];
         for (budget, num_predict, limit, high, low) in rows {
             let b = Budget::new(budget, num_predict);
-            assert_eq!((b.limit(), b.high_water(), b.low_water()), (limit, high, low), "{budget} {num_predict}");
+            assert_eq!(
+                (b.limit(), b.high_water(), b.low_water()),
+                (limit, high, low),
+                "{budget} {num_predict}"
+            );
         }
     }
 
@@ -149,7 +168,11 @@ mod tests {
             (10, 10, Some(5000), 5000),
         ];
         for (request, reply, before, expected) in rows {
-            assert_eq!(num_ctx(request, reply, before), expected, "{request} {reply} {before:?}");
+            assert_eq!(
+                num_ctx(request, reply, before),
+                expected,
+                "{request} {reply} {before:?}"
+            );
         }
     }
 

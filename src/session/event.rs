@@ -92,7 +92,9 @@ pub enum Body {
 }
 
 impl Body {
-    fn type_name(&self) -> &str {
+    /// Returns the name of the type, as it is in the line.
+    #[must_use]
+    pub fn type_name(&self) -> &str {
         match self {
             Self::Session(_) => "session",
             Self::Turn(_) => "turn",

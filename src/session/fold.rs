@@ -79,17 +79,28 @@ pub fn fold(entries: impl IntoIterator<Item = Entry>) -> Session {
 impl Session {
     /// Applies an event whose id is higher than that of every event before it.
     pub fn apply(&mut self, event: Event) {
-        debug_assert!(self.highest.is_none_or(|highest| event.id > highest), "{event:?}");
+        debug_assert!(
+            self.highest.is_none_or(|highest| event.id > highest),
+            "{event:?}"
+        );
         self.highest = Some(event.id);
         self.version = self.version.max(event.v);
         self.created.get_or_insert(event.ts);
         match event.body {
             Body::Session(header) => self.settings.overlay(header.settings),
             Body::Set(settings) => self.settings.overlay(settings),
-            Body::Turn(turn) => self.turns.push(SaidTurn { id: event.id, ts: event.ts, turn: *turn }),
+            Body::Turn(turn) => self.turns.push(SaidTurn {
+                id: event.id,
+                ts: event.ts,
+                turn: *turn,
+            }),
             Body::Prune(prune) => {
                 // Two writers may move the horizon at once; it never moves back by accident.
-                if self.horizon.as_ref().is_none_or(|now| prune.keep_from >= now.keep_from) {
+                if self
+                    .horizon
+                    .as_ref()
+                    .is_none_or(|now| prune.keep_from >= now.keep_from)
+                {
                     self.horizon = Some(prune);
                 }
             }
@@ -100,14 +111,19 @@ impl Session {
     /// Returns the position in `turns` of the oldest turn that is still in the context.
     #[must_use]
     pub fn context_start(&self) -> usize {
-        let Some(horizon) = &self.horizon else { return 0 };
-        self.turns.partition_point(|turn| turn.id < horizon.keep_from)
+        let Some(horizon) = &self.horizon else {
+            return 0;
+        };
+        self.turns
+            .partition_point(|turn| turn.id < horizon.keep_from)
     }
 
     /// Returns the tokens of the turns that are in the context.
     #[must_use]
     pub fn context_tokens(&self) -> u64 {
-        let tokens = self.turns[self.context_start()..].iter().map(|said| said.turn.tokens);
+        let tokens = self.turns[self.context_start()..]
+            .iter()
+            .map(|said| said.turn.tokens);
         tokens.map(|tokens| tokens.prompt + tokens.response).sum()
     }
 
@@ -133,7 +149,10 @@ mod tests {
     use proptest::prelude::*;
 
     fn entry(event: Event) -> Entry {
-        Entry { raw: event.to_line().into_bytes(), event }
+        Entry {
+            raw: event.to_line().into_bytes(),
+            event,
+        }
     }
 
     fn prune(at: u64, keep_from: u64) -> Event {
@@ -148,7 +167,13 @@ mod tests {
     }
 
     fn set(at: u64, model: &str) -> Event {
-        event(at, Body::Set(Settings { model: Some(model.into()), ..Settings::default() }))
+        event(
+            at,
+            Body::Set(Settings {
+                model: Some(model.into()),
+                ..Settings::default()
+            }),
+        )
     }
 
     /// Any event of a small world, so that ids collide and horizons cross.
@@ -170,7 +195,10 @@ mod tests {
 
     #[test]
     fn settings_are_the_last_said_key_by_key() {
-        let system = Settings { system: Some("s".into()), ..Settings::default() };
+        let system = Settings {
+            system: Some("s".into()),
+            ..Settings::default()
+        };
         let got = fold([set(3, "late"), event(2, Body::Set(system)), set(1, "early")].map(entry));
         assert_eq!(got.settings.model.as_deref(), Some("late"));
         assert_eq!(got.settings.system.as_deref(), Some("s"));

@@ -49,12 +49,18 @@ pub struct Decoded {
 /// As the reader says. Damage is no error.
 pub fn decode(reader: impl Read, start: u64) -> io::Result<Decoded> {
     let mut reader = BufReader::with_capacity(PIECE, reader);
-    let mut decoded = Decoded { consumed: start, ..Decoded::default() };
+    let mut decoded = Decoded {
+        consumed: start,
+        ..Decoded::default()
+    };
     let mut line = Vec::new();
     loop {
         line.clear();
         let offset = decoded.consumed;
-        let read = reader.by_ref().take(LONGEST_LINE + 1).read_until(b'\n', &mut line)? as u64;
+        let read = reader
+            .by_ref()
+            .take(LONGEST_LINE + 1)
+            .read_until(b'\n', &mut line)? as u64;
         if read == 0 {
             return Ok(decoded);
         }
@@ -68,11 +74,17 @@ pub fn decode(reader: impl Read, start: u64) -> io::Result<Decoded> {
                 return Ok(decoded);
             }
             decoded.consumed += read + skipped;
-            decoded.damage.push(Damage { offset, bytes: read + skipped });
+            decoded.damage.push(Damage {
+                offset,
+                bytes: read + skipped,
+            });
         } else {
             let line = trim(&line);
             if let Ok(event) = Event::from_slice(line) {
-                decoded.entries.push(Entry { event, raw: line.to_vec() });
+                decoded.entries.push(Entry {
+                    event,
+                    raw: line.to_vec(),
+                });
             }
             return Ok(decoded);
         }
@@ -105,7 +117,10 @@ impl Decoded {
             return;
         }
         if let Ok(event) = Event::from_slice(trimmed) {
-            self.entries.push(Entry { event, raw: trimmed.to_vec() });
+            self.entries.push(Entry {
+                event,
+                raw: trimmed.to_vec(),
+            });
             return;
         }
         let mut debris = 0;
@@ -125,7 +140,10 @@ impl Decoded {
 
     fn debris(&mut self, bytes: &[u8], offset: u64) {
         if !trim(bytes).is_empty() {
-            self.damage.push(Damage { offset, bytes: bytes.len() as u64 });
+            self.damage.push(Damage {
+                offset,
+                bytes: bytes.len() as u64,
+            });
         }
     }
 }
@@ -135,7 +153,13 @@ fn event_at(bytes: &[u8]) -> Option<(Entry, usize)> {
     let mut objects = serde_json::Deserializer::from_slice(bytes).into_iter::<&RawValue>();
     let raw = objects.next()?.ok()?.get().as_bytes();
     let event = Event::from_slice(raw).ok()?;
-    Some((Entry { event, raw: raw.to_vec() }, objects.byte_offset()))
+    Some((
+        Entry {
+            event,
+            raw: raw.to_vec(),
+        },
+        objects.byte_offset(),
+    ))
 }
 
 /// Takes off what surrounds an event without harm: NULs (pages a crash left empty), white space,
@@ -145,7 +169,10 @@ fn trim(mut line: &[u8]) -> &[u8] {
     let blank = |b: &u8| matches!(b, 0 | b'\r' | b'\n' | b'\t' | b' ');
     loop {
         let start = line.iter().position(|b| !blank(b)).unwrap_or(line.len());
-        let end = line.iter().rposition(|b| !blank(b)).map_or(start, |at| at + 1);
+        let end = line
+            .iter()
+            .rposition(|b| !blank(b))
+            .map_or(start, |at| at + 1);
         line = &line[start..end];
         match line.strip_prefix(BOM) {
             Some(rest) => line = rest,
@@ -155,7 +182,9 @@ fn trim(mut line: &[u8]) -> &[u8] {
 }
 
 fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
-    bytes.windows(needle.len()).position(|window| window == needle)
+    bytes
+        .windows(needle.len())
+        .position(|window| window == needle)
 }
 
 #[cfg(test)]
@@ -165,13 +194,22 @@ mod tests {
     use proptest::prelude::*;
 
     fn line(n: u64) -> String {
-        turn(n, &format!("question {n} with {{\"v\":1 in it"), "answer\nin two lines").to_line()
+        turn(
+            n,
+            &format!("question {n} with {{\"v\":1 in it"),
+            "answer\nin two lines",
+        )
+        .to_line()
     }
 
     /// Returns the numbers of the turns that were read, and the damage.
     fn read(bytes: &[u8]) -> (Vec<u64>, Vec<Damage>) {
         let decoded = decode(bytes, 0).expect("memory reads");
-        let ids = decoded.entries.iter().map(|e| e.event.id.timestamp_ms()).collect();
+        let ids = decoded
+            .entries
+            .iter()
+            .map(|e| e.event.id.timestamp_ms())
+            .collect();
         (ids, decoded.damage)
     }
 
@@ -185,17 +223,67 @@ mod tests {
             ("no final newline", all(format!("{a}\n{b}")), vec![1, 2], 0),
             ("torn tail", all(format!("{b}\n{torn}")), vec![2], 0),
             ("torn line", all(format!("{torn}\n{b}\n")), vec![2], 1),
-            ("torn and glued", all(format!("{torn}{b}\n{c}\n")), vec![2, 3], 1),
-            ("two on a line", all(format!("{a}{b}\n{c}\n")), vec![1, 2, 3], 0),
-            ("NULs around", all(format!("\0\0{a}\0\n\0\0\n{b}\n")), vec![1, 2], 0),
-            ("NULs between two", all(format!("{a}\0\0\0{b}\n")), vec![1, 2], 0),
-            ("CRLF, BOM, blank", all(format!("\u{feff}{a}\r\n\r\n  \n{b}\r\n")), vec![1, 2], 0),
+            (
+                "torn and glued",
+                all(format!("{torn}{b}\n{c}\n")),
+                vec![2, 3],
+                1,
+            ),
+            (
+                "two on a line",
+                all(format!("{a}{b}\n{c}\n")),
+                vec![1, 2, 3],
+                0,
+            ),
+            (
+                "NULs around",
+                all(format!("\0\0{a}\0\n\0\0\n{b}\n")),
+                vec![1, 2],
+                0,
+            ),
+            (
+                "NULs between two",
+                all(format!("{a}\0\0\0{b}\n")),
+                vec![1, 2],
+                0,
+            ),
+            (
+                "CRLF, BOM, blank",
+                all(format!("\u{feff}{a}\r\n\r\n  \n{b}\r\n")),
+                vec![1, 2],
+                0,
+            ),
             ("garbage", all(format!("{a}\nhello\n{b}\n")), vec![1, 2], 1),
-            ("conflict markers", all(format!("<<<<<<< ours\n{a}\n=======\n{b}\n>>>>>>> theirs\n")), vec![1, 2], 3),
-            ("text after an event", all(format!("{a} oops\n{b}\n")), vec![1, 2], 1),
-            ("invalid UTF-8", [b"\xff\xfe\n".as_slice(), a.as_bytes(), b"\n"].concat(), vec![1], 1),
-            ("a zeroed page", all(format!("{}\0\0\0{}\n{b}\n", &a[..60], &a[63..])), vec![2], 1),
-            ("deep nesting", all(format!("{}\n{a}\n", "[".repeat(100_000))), vec![1], 1),
+            (
+                "conflict markers",
+                all(format!("<<<<<<< ours\n{a}\n=======\n{b}\n>>>>>>> theirs\n")),
+                vec![1, 2],
+                3,
+            ),
+            (
+                "text after an event",
+                all(format!("{a} oops\n{b}\n")),
+                vec![1, 2],
+                1,
+            ),
+            (
+                "invalid UTF-8",
+                [b"\xff\xfe\n".as_slice(), a.as_bytes(), b"\n"].concat(),
+                vec![1],
+                1,
+            ),
+            (
+                "a zeroed page",
+                all(format!("{}\0\0\0{}\n{b}\n", &a[..60], &a[63..])),
+                vec![2],
+                1,
+            ),
+            (
+                "deep nesting",
+                all(format!("{}\n{a}\n", "[".repeat(100_000))),
+                vec![1],
+                1,
+            ),
             ("nothing", vec![], vec![], 0),
         ];
         for (name, bytes, expected, damaged) in rows {
@@ -209,7 +297,13 @@ mod tests {
     fn damage_says_where_it_is() {
         let (a, b) = (line(1), line(2));
         let (_, damage) = read(format!("{a}\nhello\n{b}\n").as_bytes());
-        assert_eq!(damage, [Damage { offset: a.len() as u64 + 1, bytes: 6 }]);
+        assert_eq!(
+            damage,
+            [Damage {
+                offset: a.len() as u64 + 1,
+                bytes: 6
+            }]
+        );
     }
 
     #[test]
@@ -218,8 +312,14 @@ mod tests {
         let bytes = lines.join("\n").into_bytes();
         for cut in 0..=bytes.len() {
             let (got, damage) = read(&bytes[..cut]);
-            let whole = (1..=3).filter(|n| lines[..*n].join("\n").len() <= cut).count();
-            assert_eq!(got, (1..=whole as u64).collect::<Vec<_>>(), "cut at byte {cut}");
+            let whole = (1..=3)
+                .filter(|n| lines[..*n].join("\n").len() <= cut)
+                .count();
+            assert_eq!(
+                got,
+                (1..=whole as u64).collect::<Vec<_>>(),
+                "cut at byte {cut}"
+            );
             assert_eq!(damage, [], "cut at byte {cut}");
         }
     }
@@ -229,16 +329,25 @@ mod tests {
         struct Long(u64);
         impl Read for Long {
             fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-                let n = buffer.len().min(usize::try_from(self.0).unwrap_or(usize::MAX));
+                let n = buffer
+                    .len()
+                    .min(usize::try_from(self.0).unwrap_or(usize::MAX));
                 buffer[..n].fill(b'x');
                 self.0 -= n as u64;
                 Ok(n)
             }
         }
         let after = format!("\n{}\n", line(7));
-        let decoded = decode(Long(LONGEST_LINE + 5).chain(after.as_bytes()), 0).expect("memory reads");
+        let decoded =
+            decode(Long(LONGEST_LINE + 5).chain(after.as_bytes()), 0).expect("memory reads");
         assert_eq!(decoded.entries.len(), 1);
-        assert_eq!(decoded.damage, [Damage { offset: 0, bytes: LONGEST_LINE + 6 }]);
+        assert_eq!(
+            decoded.damage,
+            [Damage {
+                offset: 0,
+                bytes: LONGEST_LINE + 6
+            }]
+        );
     }
 
     proptest! {

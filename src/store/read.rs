@@ -74,7 +74,11 @@ fn read_dir(dir: &Dir) -> Result<Snapshot> {
         mark = Some(Mark::set(&file, decoded.consumed).doing("read", dir.path_of(LOG))?);
         take(LOG, decoded);
     }
-    Ok(Snapshot { session: fold(entries), damage, mark })
+    Ok(Snapshot {
+        session: fold(entries),
+        damage,
+        mark,
+    })
 }
 
 fn open_log(dir: &Dir, name: &str) -> Result<Option<File>> {
@@ -89,7 +93,11 @@ impl Mark {
         let length = consumed.min(WITNESS);
         let mut witness = vec![0; usize::try_from(length).expect("at most 64")];
         file.read_exact_at(&mut witness, consumed - length)?;
-        Ok(Self { identity: identity(file)?, consumed, witness })
+        Ok(Self {
+            identity: identity(file)?,
+            consumed,
+            witness,
+        })
     }
 
     fn holds(&self, file: &File) -> bool {
@@ -109,26 +117,40 @@ impl Snapshot {
     /// is not the one that was read (edited, merged, compacted meanwhile), or what was appended
     /// does not simply follow, the whole session is read again.
     pub(super) fn catch_up(self, dir: &Dir, mut log: &File, len: u64) -> Result<CaughtUp> {
-        let Self { mut session, mark, .. } = self;
+        let Self {
+            mut session, mark, ..
+        } = self;
         if let Some(mark) = mark.filter(|mark| mark.holds(log)) {
             let path = dir.path_of(LOG);
-            log.seek(SeekFrom::Start(mark.consumed)).doing("read", &path)?;
+            log.seek(SeekFrom::Start(mark.consumed))
+                .doing("read", &path)?;
             let rest = log.take(len.saturating_sub(mark.consumed));
             let decoded = decode(rest, mark.consumed).doing("read", &path)?;
             let ends_with_newline = decoded.consumed == len;
             if follow(session.highest, &decoded.entries) {
-                decoded.entries.into_iter().for_each(|entry| session.apply(entry.event));
-                return Ok(CaughtUp { session, ends_with_newline });
+                decoded
+                    .entries
+                    .into_iter()
+                    .for_each(|entry| session.apply(entry.event));
+                return Ok(CaughtUp {
+                    session,
+                    ends_with_newline,
+                });
             }
         }
         let again = read_dir(dir)?;
         let consumed = again.mark.as_ref().map_or(0, |mark| mark.consumed);
-        Ok(CaughtUp { session: again.session, ends_with_newline: consumed == len })
+        Ok(CaughtUp {
+            session: again.session,
+            ends_with_newline: consumed == len,
+        })
     }
 }
 
 /// Tells whether the entries come after `highest` and in the order of their ids.
 fn follow(highest: Option<crate::session::id::EventId>, entries: &[Entry]) -> bool {
     let ids = entries.iter().map(|entry| Some(entry.event.id));
-    std::iter::once(highest).chain(ids).is_sorted_by(|a, b| a < b)
+    std::iter::once(highest)
+        .chain(ids)
+        .is_sorted_by(|a, b| a < b)
 }
