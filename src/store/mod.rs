@@ -21,7 +21,7 @@ pub mod log;
 pub mod purge;
 pub mod read;
 
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::time::Duration;
@@ -62,6 +62,11 @@ impl Store {
     pub fn open(root: &Path) -> Result<Option<Self>> {
         let root = match Dir::open(root) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) if e.kind() == io::ErrorKind::NotADirectory && is_database(root) => {
+                return Err(Error::new(Code::Config, format!("`{}` is a database, not a store", root.display()))
+                    .because("the Python tool of the same name kept its sessions in such files")
+                    .hint("nothing was changed in it; name a directory with OLLAMA_PROMPT_HOME (this version cannot import it yet)"));
+            }
             opened => opened.doing("open the store", root)?,
         };
         match root.open_dir_or_own_link(SESSIONS) {
@@ -247,6 +252,14 @@ pub fn not_found(reference: impl std::fmt::Display) -> Error {
         format!("Session not found: {reference}"),
     )
     .hint("ollama-prompt --list-sessions shows the ones there are")
+}
+
+/// Tells whether a file is an SQLite database, by the 16 bytes all of them begin with
+/// (<https://sqlite.org/fileformat.html>, section 1.3).
+fn is_database(path: &Path) -> bool {
+    let mut start = [0; 16];
+    let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut start));
+    read.is_ok() && start == *b"SQLite format 3\0"
 }
 
 fn open_or_make_dir(root: &Dir, name: &str) -> Result<Dir> {
