@@ -1,5 +1,7 @@
 //! The list of sessions, from the directories themselves.
 
+use std::cmp::Reverse;
+
 use super::{Answer, Outcome};
 use crate::cli::Invocation;
 use crate::error::Result;
@@ -34,7 +36,7 @@ pub(super) fn run(invocation: &Invocation) -> Result<Outcome> {
             }
         }
     }
-    sessions.sort_by(|a, b| (b.last_used, b.session_id).cmp(&(a.last_used, a.session_id)));
+    sessions.sort_by_key(|session| Reverse((session.last_used, session.session_id)));
     let total = sessions.len();
     let list = SessionList {
         sessions,

@@ -142,7 +142,8 @@ mod tests {
     #[test]
     fn whole_turns_go_oldest_first_and_the_newest_stays() {
         let budget = Budget::new(1000, 100);
-        let rows: [(&str, &[u64], u64, Result<(usize, u64), u64>); 6] = [
+        type Row = (&'static str, &'static [u64], u64, Result<(usize, u64), u64>);
+        let rows: [Row; 6] = [
             ("nothing yet", &[], 100, Ok((0, 100))),
             ("exactly 90 %", &[400, 400], 100, Ok((0, 900))),
             ("one over", &[401, 400], 100, Ok((1, 500))),

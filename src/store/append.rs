@@ -1,7 +1,7 @@
 //! Appending: the one way anything gets into a session.
 //!
 //! What can be refused is refused before the model is asked, by opening what will be needed
-//! ([`Writer::prepare`]). After the answer, under the lock: fold in what others appended, let the
+//! (`Writer::prepare`). After the answer, under the lock: fold in what others appended, let the
 //! caller decide what to write knowing that, write it in one call, unlock, and only then sync.
 //! The sync outside the lock is what makes many writers fast (theirs coalesce), and it is safe: a
 //! turn is acknowledged only after its own.

@@ -131,7 +131,7 @@ impl Store {
         match found[..] {
             [] => Err(not_found(reference)),
             [id] => Ok(id),
-            [ref some @ ..] => {
+            ref some => {
                 let shown: Vec<String> = some.iter().take(5).map(ToString::to_string).collect();
                 let more = if some.len() > shown.len() {
                     ", …"
