@@ -7,7 +7,7 @@ use crate::output::{Metadata, SaidMessage, SessionInfo, Unfinished, Unreadable, 
 use crate::session::fold::{SaidTurn, Session};
 use crate::session::id::{SessionId, SessionRef};
 use crate::store::draft::FoundDraft;
-use crate::store::read::Snapshot;
+use crate::store::read::{Extent, Snapshot};
 use crate::store::{Store, not_found};
 
 /// Shows a session, every message ever said in it, and the turns that never became part of it.
@@ -15,7 +15,7 @@ pub(super) fn run(reference: &SessionRef, invocation: &Invocation) -> Result<Out
     let store = Store::open(invocation.store.path()?)?.ok_or_else(|| not_found(reference))?;
     let id = store.find(reference)?;
     let unfinished = unfinished(store.drafts()?, id);
-    let snapshot = match store.read(id)? {
+    let snapshot = match store.read(id, Extent::History)? {
         Some(snapshot) => snapshot,
         // A first turn that failed left only its draft: there is something to show.
         None if !unfinished.is_empty() => Snapshot::default(),

@@ -31,48 +31,60 @@ pub(super) struct Horizon {
     keep_from: EventId,
     /// Turns that left the context now.
     pub(super) newly_dropped: u64,
-    dropped_turns: u64,
     dropped_tokens: u64,
 }
 
 impl Horizon {
     /// Returns the horizon `request` moves, if it leaves out turns that were in the context.
     pub(super) fn of(session: &Session, request: &Request<'_>) -> Option<Self> {
-        let start = session.turns.len() - request.kept.len();
-        let newly_dropped = (start - session.context_start()) as u64;
+        let newly_dropped = (session.context().len() - request.kept.len()) as u64;
         let keep_from = request.kept.first().filter(|_| newly_dropped > 0)?.id;
         let earlier = session
             .horizon
             .as_ref()
             .map_or(0, |horizon| horizon.dropped_tokens);
+        let dropped_tokens = earlier + request.dropped_tokens;
         Some(Self {
             keep_from,
             newly_dropped,
-            dropped_turns: start as u64,
-            dropped_tokens: earlier + request.dropped_tokens,
+            dropped_tokens,
         })
     }
 
-    /// Returns the event, unless another process moved the horizon as far meanwhile.
-    fn event(self, session: &Session, settings: Settings) -> Option<Prune> {
+    /// Returns the horizon of a session as it is, to state it anew.
+    fn in_force(session: &Session) -> Option<Self> {
+        let keep_from = session.context().first()?.id;
+        let dropped_tokens = session
+            .horizon
+            .as_ref()
+            .map_or(0, |horizon| horizon.dropped_tokens);
+        Some(Self {
+            keep_from,
+            newly_dropped: 0,
+            dropped_tokens,
+        })
+    }
+
+    /// Returns the event for a session as it is now.
+    fn event(self, session: &Session, settings: Settings) -> Prune {
         let Self {
             keep_from,
-            dropped_turns,
             dropped_tokens,
             ..
         } = self;
-        let moves = session
-            .horizon
-            .as_ref()
-            .is_none_or(|now| now.keep_from < keep_from);
-        let strategy = "fifo".to_owned();
-        moves.then_some(Prune {
+        let kept = session
+            .turns
+            .iter()
+            .filter(|said| said.id >= keep_from)
+            .count() as u64;
+        Prune {
             keep_from,
-            strategy,
-            dropped_turns,
+            strategy: "fifo".to_owned(),
+            kept_turns: kept,
+            dropped_turns: session.turn_count() - kept,
             dropped_tokens,
             settings,
-        })
+        }
     }
 }
 
@@ -96,7 +108,8 @@ impl Keep<'_> {
         id: SessionId,
         durability: Durability,
     ) -> Result<Kept> {
-        let appended = writable.create(id, durability, self.events(&Session::default(), &[]))?;
+        let appended =
+            writable.create(id, durability, self.events(&Session::default(), false, &[]))?;
         Ok(Kept::new(&appended, Vec::new()))
     }
 
@@ -113,14 +126,15 @@ impl Keep<'_> {
         let mut concurrent = Vec::new();
         let appended = writer.append(snapshot, durability, |found: Found<'_>| {
             concurrent = found.concurrent;
-            Ok(self.events(found.session, &concurrent))
+            Ok(self.events(found.session, found.is_shuffled, &concurrent))
         })?;
         Ok(Kept::new(&appended, concurrent))
     }
 
     /// Returns the events to append to a session as it is now: the turn, and before it what must
-    /// hold from it on.
-    fn events(self, now: &Session, concurrent: &[EventId]) -> Vec<Body> {
+    /// hold from it on. A log that was shuffled has its horizon stated anew: then the next turn
+    /// can read it from the end again.
+    fn events(self, now: &Session, is_shuffled: bool, concurrent: &[EventId]) -> Vec<Body> {
         let Self {
             mut turn,
             given,
@@ -138,9 +152,11 @@ impl Keep<'_> {
         });
         let changes = given.changes_from(&now.settings);
         let set = (begin.is_none() && !changes.is_empty()).then_some(Body::Set(changes));
-        let prune = horizon
-            .and_then(|horizon| horizon.event(now, in_force))
-            .map(Body::Prune);
+        // Another process may have moved the horizon as far meanwhile.
+        let there = now.horizon.as_ref().map(|horizon| horizon.keep_from);
+        let moved = horizon.filter(|horizon| there < Some(horizon.keep_from));
+        let stated = moved.or_else(|| Horizon::in_force(now).filter(|_| is_shuffled));
+        let prune = stated.map(|horizon| Body::Prune(horizon.event(now, in_force)));
         let turn = Body::Turn(Box::new(turn));
         begin
             .into_iter()
@@ -168,6 +184,8 @@ impl Kept {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::event::Timestamp;
+    use crate::session::fold::SaidTurn;
 
     fn keep<'a>(settings: &'a Settings, given: &Settings) -> Keep<'a> {
         Keep {
@@ -186,6 +204,28 @@ mod tests {
     }
 
     #[test]
+    fn a_shuffled_log_has_its_horizon_stated_anew() {
+        let turn = |n: u64| SaidTurn {
+            id: EventId::next(n, None, 0),
+            ts: Timestamp::from_ms(n),
+            turn: Turn::default(),
+        };
+        let mut session = Session {
+            created: Some(Timestamp::from_ms(1)),
+            ..Session::default()
+        };
+        session.turns = (1..=5).map(turn).collect();
+        let events = keep(&model("a"), &Settings::default()).events(&session, true, &[]);
+        let Body::Prune(prune) = &events[0] else {
+            panic!("{events:?}")
+        };
+        assert_eq!(
+            (prune.keep_from, prune.kept_turns, prune.dropped_turns),
+            (session.turns[0].id, 5, 0)
+        );
+    }
+
+    #[test]
     fn a_first_turn_begins_the_session_and_a_later_one_says_what_changed() {
         let begun = Session {
             created: Some(crate::clock::now()),
@@ -199,7 +239,7 @@ mod tests {
             ("another model", begun, model("b"), "set turn"),
         ];
         for (name, session, given, expected) in rows {
-            let events = keep(&model("a"), &given).events(&session, &[]);
+            let events = keep(&model("a"), &given).events(&session, false, &[]);
             let types: Vec<&str> = events.iter().map(Body::type_name).collect();
             assert_eq!(types.join(" "), expected, "{name}");
         }

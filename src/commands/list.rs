@@ -9,6 +9,7 @@ use crate::output::{SessionList, SessionSummary};
 use crate::session::fold::Session;
 use crate::session::id::SessionId;
 use crate::store::Store;
+use crate::store::read::Extent;
 use crate::warning::Warning;
 
 /// Lists all sessions, the last used first. One that cannot be read is told and left out.
@@ -17,7 +18,7 @@ pub(super) fn run(invocation: &Invocation) -> Result<Outcome> {
     let mut warnings = Vec::new();
     if let Some(store) = Store::open(invocation.store.path()?)? {
         for id in store.ids()? {
-            match store.read(id) {
+            match store.read(id, Extent::History) {
                 Ok(Some(snapshot)) => {
                     let places = snapshot.damage.len();
                     if places > 0 {

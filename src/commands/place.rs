@@ -4,7 +4,7 @@ use crate::cli::Memory;
 use crate::clock;
 use crate::error::{Code, Error, Result};
 use crate::session::id::SessionId;
-use crate::store::read::Snapshot;
+use crate::store::read::{Extent, Snapshot};
 use crate::store::{Store, not_found};
 use std::path::Path;
 
@@ -37,7 +37,7 @@ impl Place {
             }
             Memory::ContinueOrCreate(id) => {
                 let store = Store::open_or_make(root)?;
-                let snapshot = store.read(*id)?.unwrap_or_default();
+                let snapshot = store.read(*id, Extent::Context)?.unwrap_or_default();
                 Ok(Self {
                     store,
                     id: *id,
@@ -59,7 +59,9 @@ impl Place {
     }
 
     fn existing(store: Store, id: SessionId) -> Result<Self> {
-        let snapshot = store.read(id).map_err(|error| error.session(id))?;
+        let snapshot = store
+            .read(id, Extent::Context)
+            .map_err(|error| error.session(id))?;
         let snapshot = snapshot.ok_or_else(|| not_found(id).session(id))?;
         Ok(Self {
             store,
@@ -78,7 +80,7 @@ fn nothing_to_continue() -> Error {
 /// Returns the session used last. One that cannot be read is passed over: the list says why.
 fn latest(store: &Store) -> Result<Option<SessionId>> {
     let read = store.ids()?.into_iter().filter_map(|id| {
-        let snapshot = store.read(id).ok()??;
+        let snapshot = store.read(id, Extent::Context).ok()??;
         Some((snapshot.session.last_used(), id))
     });
     Ok(read.max().map(|(_, id)| id))

@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::output::Purged;
 use crate::session::event::Timestamp;
 use crate::session::id::SessionId;
+use crate::store::read::Extent;
 use crate::store::{Store, Writable};
 use crate::warning::Warning;
 
@@ -26,7 +27,7 @@ pub(super) fn run(days: u32, invocation: &Invocation) -> Result<Outcome> {
         let busy = sweep_drafts(&store, &writable, cut)?;
         let why = format!("--purge {days}");
         for id in store.ids()? {
-            match store.read(id) {
+            match store.read(id, Extent::History) {
                 Ok(Some(snapshot)) if cut.is_before(snapshot.session.last_used()) => {}
                 Ok(_) => continue,
                 Err(error) => {

@@ -127,7 +127,7 @@ impl Call<'_> {
         let session = snapshot.session.clone();
         refuse_newer(&session, id)?;
         let settings = self.settings(session.settings.clone());
-        let request = self.assemble(&settings, &session.turns[session.context_start()..])?;
+        let request = self.assemble(&settings, session.context())?;
 
         let writable = store.for_writing(invocation.lock_timeout)?;
         let writer = if is_fresh {
@@ -309,7 +309,7 @@ fn budget(settings: &Settings) -> u64 {
 }
 
 fn dropped(session: &Session, request: &Request<'_>) -> u64 {
-    (session.turns.len() - request.kept.len()) as u64
+    session.turn_count() - request.kept.len() as u64
 }
 
 fn damage<T>(places: &[T], session: SessionId) -> Option<Warning> {

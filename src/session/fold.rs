@@ -35,10 +35,13 @@ pub struct SaidTurn {
 pub struct Session {
     /// The settings in force.
     pub settings: Settings,
-    /// When the first event was written; `None` without events.
+    /// When the first event that was read was written; `None` without events.
     pub created: Option<Timestamp>,
-    /// Every turn, in the order of ids.
+    /// Every turn that was read, in the order of ids.
     pub turns: Vec<SaidTurn>,
+    /// Turns before those, which a reader who started from the end has left alone. All of them
+    /// lie before the horizon.
+    pub earlier_turns: u64,
     /// The newest horizon that holds.
     pub horizon: Option<Prune>,
     /// The highest id of any event.
@@ -53,6 +56,7 @@ impl Default for Session {
             settings: Settings::default(),
             created: None,
             turns: Vec::new(),
+            earlier_turns: 0,
             horizon: None,
             highest: None,
             version: VERSION,
@@ -72,6 +76,25 @@ pub fn fold(entries: impl IntoIterator<Item = Entry>) -> Session {
     let mut session = Session::default();
     for entry in by_id.into_values() {
         session.apply(entry.event);
+    }
+    session
+}
+
+/// Folds the events from the end of a log back to its newest horizon and to all turns from there
+/// on, in the order of ids. Everything before them is out of the context.
+pub fn fold_tail(horizon: &Prune, events: impl IntoIterator<Item = Event>) -> Session {
+    let mut session = Session {
+        earlier_turns: horizon.dropped_turns,
+        ..Session::default()
+    };
+    for event in events {
+        let snapshot = match &event.body {
+            Body::Turn(_) if event.id < horizon.keep_from => continue,
+            Body::Prune(prune) if prune == horizon => Some(prune.settings.clone()),
+            _ => None,
+        };
+        session.apply(event);
+        session.settings.overlay(snapshot.unwrap_or_default());
     }
     session
 }
@@ -118,6 +141,18 @@ impl Session {
             .partition_point(|turn| turn.id < horizon.keep_from)
     }
 
+    /// Returns how many turns the session has, read or not.
+    #[must_use]
+    pub fn turn_count(&self) -> u64 {
+        self.earlier_turns + self.turns.len() as u64
+    }
+
+    /// Returns the turns that are in the context.
+    #[must_use]
+    pub fn context(&self) -> &[SaidTurn] {
+        &self.turns[self.context_start()..]
+    }
+
     /// Returns the tokens of the turns that are in the context.
     #[must_use]
     pub fn context_tokens(&self) -> u64 {
@@ -159,6 +194,7 @@ mod tests {
         let prune = Prune {
             keep_from: id(keep_from),
             strategy: "fifo".into(),
+            kept_turns: 0,
             dropped_turns: 0,
             dropped_tokens: 0,
             settings: Settings::default(),

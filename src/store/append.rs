@@ -46,8 +46,10 @@ pub struct Appended {
 pub struct Found<'a> {
     /// The session, everything that is in the log by now included.
     pub session: &'a Session,
-    /// Turns that the snapshot did not have.
+    /// Turns that were appended since the snapshot was taken.
     pub concurrent: Vec<EventId>,
+    /// Whether events are not where they were written: the horizon is to be stated anew.
+    pub is_shuffled: bool,
 }
 
 impl<'a> Writer<'a> {
@@ -117,13 +119,16 @@ impl<'a> Writer<'a> {
         let seen: Vec<EventId> = snapshot.session.turns.iter().map(|turn| turn.id).collect();
         let now = snapshot.catch_up(&dir, &log, len)?;
         refuse_newer(&now.session, id)?;
-        let concurrent = now.session.turns.iter().map(|turn| turn.id);
-        let concurrent = concurrent
-            .filter(|id| seen.binary_search(id).is_err())
-            .collect();
+        let concurrent = now.session.turns.iter().map(|turn| turn.id).filter(|id| {
+            // A snapshot of the context does not know what lies before it.
+            seen.first().is_none_or(|first| id > first) && seen.binary_search(id).is_err()
+        });
+        let concurrent = concurrent.collect();
+        let is_shuffled = now.is_shuffled;
         let bodies = decide(Found {
             session: &now.session,
             concurrent,
+            is_shuffled,
         })?;
         let (ids, bytes) = encode(bodies, now.session.highest, len, !now.ends_with_newline)?;
         write_whole(&log, &bytes, len).doing("append to", &path)?;

@@ -20,6 +20,7 @@ pub mod lock;
 pub mod log;
 pub mod purge;
 pub mod read;
+pub mod tail;
 
 use std::io::{self, Read};
 use std::os::unix::fs::DirBuilderExt;
@@ -32,7 +33,7 @@ use files::{Dir, Doing, check_owner};
 use layout::{DIRECTORY_MODE, GITATTRIBUTES, GITIGNORE, LOCKS, OPEN, SESSIONS};
 use lock::LockFile;
 use purge::Receipt;
-use read::Snapshot;
+use read::{Extent, Snapshot};
 
 use crate::error::{Code, Error, Result};
 use crate::session::event::{Body, Timestamp};
@@ -149,8 +150,8 @@ impl Store {
     ///
     /// # Errors
     /// When it is there and cannot be read.
-    pub fn read(&self, id: SessionId) -> Result<Option<Snapshot>> {
-        read::read(&self.sessions, id)
+    pub fn read(&self, id: SessionId, extent: Extent) -> Result<Option<Snapshot>> {
+        read::read(&self.sessions, id, extent)
     }
 
     /// Opens what writing needs, making it when missing. `patience` is the longest wait for a

@@ -12,7 +12,7 @@ use walkdir::WalkDir;
 use super::files::{Access, Dir, Doing};
 use super::layout::{PURGED, TRASH};
 use super::lock::WriteLock;
-use super::read::read;
+use super::read::{Extent, read};
 use crate::clock;
 use crate::error::{Code, Error, Result};
 use crate::json;
@@ -60,7 +60,7 @@ pub(super) fn purge(
         .because("locks do not work on this file system, and a turn may be on its way")
         .hint("purge on the machine the files are on"));
     }
-    let Some(snapshot) = read(sessions, id)? else {
+    let Some(snapshot) = read(sessions, id, Extent::History)? else {
         return Ok(None);
     };
     let last_used = snapshot.session.last_used();
