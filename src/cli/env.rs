@@ -1,0 +1,147 @@
+//! The environment: every variable this program reads, and what it means where a flag does not
+//! say otherwise.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::typed::context_tokens;
+use super::{StoreRoot, bad_variable, duration};
+use crate::error::{Code, Error, Result};
+use crate::session::event::Settings;
+use crate::store::Durability;
+
+const DEFAULT_MODEL: &str = "deepseek-v3.1:671b-cloud";
+const DEFAULT_MAX_CONTEXT_TOKENS: u64 = 64_000;
+const DEFAULT_LOCK_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The environment; what is empty counts as not set.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Env {
+    pub(super) home: Option<PathBuf>,
+    pub(super) store: Option<PathBuf>,
+    pub(super) db_path: Option<PathBuf>,
+    pub(super) db_uri: bool,
+    pub(super) host: Option<String>,
+    pub(super) api_key: Option<String>,
+    pub(super) model: Option<String>,
+    pub(super) max_context_tokens: Option<String>,
+    pub(super) no_session: Option<String>,
+    pub(super) lock_timeout: Option<String>,
+    pub(super) durability: Option<String>,
+}
+
+impl Env {
+    /// Reads the environment of this process.
+    ///
+    /// # Errors
+    /// `config` when a variable that must be text is not UTF-8.
+    pub fn of_process() -> Result<Self> {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "this is the one place that reads the environment"
+        )]
+        let raw = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        let text = |name: &'static str| match raw(name).map(OsString::into_string) {
+            None => Ok(None),
+            Some(Ok(text)) => Ok(Some(text)),
+            Some(Err(_)) => Err(Error::new(Code::Config, format!("{name} is not UTF-8"))),
+        };
+        Ok(Self {
+            home: raw("HOME").map(PathBuf::from),
+            store: raw("OLLAMA_PROMPT_HOME").map(PathBuf::from),
+            db_path: raw("OLLAMA_PROMPT_DB_PATH").map(PathBuf::from),
+            db_uri: raw("OLLAMA_PROMPT_DB_URI").is_some(),
+            host: text("OLLAMA_HOST")?,
+            api_key: text("OLLAMA_API_KEY")?,
+            model: text("OLLAMA_PROMPT_MODEL")?,
+            max_context_tokens: text("OLLAMA_PROMPT_MAX_CONTEXT_TOKENS")?,
+            no_session: text("OLLAMA_PROMPT_NO_SESSION")?,
+            lock_timeout: text("OLLAMA_PROMPT_LOCK_TIMEOUT")?,
+            durability: text("OLLAMA_PROMPT_DURABILITY")?,
+        })
+    }
+
+    pub(super) fn store_root(&self) -> StoreRoot {
+        if self.db_uri {
+            return StoreRoot::Unknown(
+                "OLLAMA_PROMPT_DB_URI is set, and this build has no database backend",
+                "unset it to use the files under ~/.ollama-prompt",
+            );
+        }
+        match (&self.store, &self.db_path, &self.home) {
+            (Some(store), Some(path), _) if store != path => StoreRoot::Unknown(
+                "OLLAMA_PROMPT_HOME and OLLAMA_PROMPT_DB_PATH name two different stores",
+                "unset OLLAMA_PROMPT_DB_PATH, which is the older name",
+            ),
+            (Some(store), ..) => StoreRoot::At(store.clone()),
+            (None, Some(path), _) => StoreRoot::At(path.clone()),
+            (None, None, Some(home)) => StoreRoot::At(home.join(".ollama-prompt")),
+            (None, None, None) => StoreRoot::Unknown(
+                "there is no place for sessions: HOME is not set",
+                "set HOME, or OLLAMA_PROMPT_HOME, or use --no-session",
+            ),
+        }
+    }
+
+    /// Returns what a new session begins with where no flag says otherwise.
+    pub(super) fn defaults(&self) -> Result<Settings> {
+        let max_context_tokens = match &self.max_context_tokens {
+            None => DEFAULT_MAX_CONTEXT_TOKENS,
+            Some(text) => text
+                .trim()
+                .parse()
+                .map_err(|_| "takes a whole number of tokens".to_owned())
+                .and_then(context_tokens)
+                .map_err(|why| {
+                    bad_variable(
+                        "OLLAMA_PROMPT_MAX_CONTEXT_TOKENS",
+                        text,
+                        &format!("it {why}"),
+                    )
+                })?,
+        };
+        Ok(Settings {
+            model: Some(
+                self.model
+                    .clone()
+                    .unwrap_or_else(|| DEFAULT_MODEL.to_owned()),
+            ),
+            system: None,
+            max_context_tokens: Some(max_context_tokens),
+        })
+    }
+
+    /// Returns the longest wait for a lock.
+    pub(super) fn lock_timeout(&self) -> Result<Duration> {
+        let Some(text) = &self.lock_timeout else {
+            return Ok(DEFAULT_LOCK_TIMEOUT);
+        };
+        duration(text).map_err(|why| bad_variable("OLLAMA_PROMPT_LOCK_TIMEOUT", text, &why))
+    }
+
+    /// Returns whether a turn is synced before it is acknowledged.
+    pub(super) fn durability(&self) -> Result<Durability> {
+        match self.durability.as_deref() {
+            None | Some("full") => Ok(Durability::Full),
+            Some("relaxed") => Ok(Durability::Relaxed),
+            Some(other) => {
+                let why = "it is neither full nor relaxed";
+                Err(bad_variable("OLLAMA_PROMPT_DURABILITY", other, why))
+            }
+        }
+    }
+
+    /// Returns whether a turn without a flag that says otherwise leaves no trace.
+    pub(super) fn is_stateless(&self) -> Result<bool> {
+        match self.no_session.as_deref() {
+            None | Some("0" | "false" | "no" | "off") => Ok(false),
+            Some("1" | "true" | "yes" | "on") => Ok(true),
+            Some(other) => Err(bad_variable(
+                "OLLAMA_PROMPT_NO_SESSION",
+                other,
+                "it is neither 1 nor 0",
+            )),
+        }
+    }
+}

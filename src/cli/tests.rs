@@ -1,0 +1,336 @@
+//! What may be typed, what it asks for, and what makes no sense.
+
+use super::*;
+
+const DEFAULT_MODEL: &str = "deepseek-v3.1:671b-cloud";
+
+fn env() -> Env {
+    Env {
+        home: Some("/home/u".into()),
+        ..Env::default()
+    }
+}
+
+fn ask_in(line: &str, env: &Env) -> Result<Invocation> {
+    let words =
+        std::iter::once("ollama-prompt").chain(line.split(' ').filter(|word| !word.is_empty()));
+    match parse(words.map(OsString::from), env)? {
+        Parsed::Invocation(invocation) => Ok(*invocation),
+        Parsed::Text(text) => panic!("a text: {text}"),
+    }
+}
+
+fn ask(line: &str) -> Result<Invocation> {
+    ask_in(line, &env())
+}
+
+fn turn(line: &str) -> Turn {
+    match ask(line).expect(line).command {
+        Command::Turn(turn) => *turn,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+const ID: &str = "019aa0c4-7d10-7c3e-9a52-0c8f6b1f2a33";
+
+#[test]
+fn the_command_definition_is_sound() {
+    <Typed as clap::CommandFactory>::command().debug_assert();
+}
+
+#[test]
+fn a_bare_prompt_is_a_new_session_with_the_defaults() {
+    let t = turn("--prompt hi");
+    assert_eq!(t.prompt, Source::Text("hi".into()));
+    assert_eq!(t.memory, Memory::New);
+    assert_eq!(
+        Value::Object(t.options),
+        serde_json::json!({"temperature": 0.1, "num_predict": 2048})
+    );
+    assert_eq!(t.defaults.model.as_deref(), Some(DEFAULT_MODEL));
+    assert_eq!(t.defaults.max_context_tokens, Some(64_000));
+    assert_eq!(t.output, Output::Json);
+    assert_eq!(
+        ask("--prompt hi").expect("usual").store,
+        StoreRoot::At("/home/u/.ollama-prompt".into())
+    );
+}
+
+#[test]
+fn sessions_are_named_in_their_ways() {
+    let id: SessionId = ID.parse().expect("an id");
+    let rows = [
+        (
+            format!("--session-id {ID}"),
+            Memory::Continue(SessionRef::Full(id)),
+        ),
+        (
+            format!("--session-id {}", &ID[28..]),
+            Memory::Continue(SessionRef::Fragment(ID[28..].into())),
+        ),
+        (
+            format!("--session-id {ID} --create"),
+            Memory::ContinueOrCreate(id),
+        ),
+        (
+            "--session-key main".into(),
+            Memory::ContinueOrCreate(SessionId::from_key("main")),
+        ),
+        ("--continue".into(), Memory::Latest),
+        ("-c".into(), Memory::Latest),
+        ("--new-session".into(), Memory::New),
+        ("--no-session".into(), Memory::None),
+    ];
+    for (flags, expected) in rows {
+        assert_eq!(turn(&format!("-p hi {flags}")).memory, expected, "{flags}");
+    }
+}
+
+#[test]
+fn a_flag_that_names_a_session_beats_the_stateless_default() {
+    let stateless = Env {
+        no_session: Some("1".into()),
+        ..env()
+    };
+    let rows = [
+        ("", Memory::None),
+        ("--new-session", Memory::New),
+        ("-c", Memory::Latest),
+    ];
+    for (flags, expected) in rows {
+        match ask_in(&format!("-p hi {flags}"), &stateless)
+            .expect(flags)
+            .command
+        {
+            Command::Turn(t) => assert_eq!(t.memory, expected, "{flags}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn what_makes_no_sense_is_a_usage_error_that_says_so() {
+    let rows = [
+        ("", "--prompt is required"),
+        (
+            "-p hi --session-id 019aa0c4 --no-session",
+            "--session-id and --no-session are mutually exclusive",
+        ),
+        ("-p hi --continue --new-session", "mutually exclusive"),
+        (
+            "--list-sessions --purge 3",
+            "--list-sessions and --purge are mutually exclusive",
+        ),
+        ("--list-sessions -p hi", "mutually exclusive"),
+        ("-p hi --session-id null", "`null`"),
+        ("-p hi --session-id=", "empty"),
+        ("-p hi --session-id ../../x/y", "no session id"),
+        ("--session-info short", "no session id"),
+        ("-p hi --create", "--session-id"),
+        ("-p hi --create --session-id 019aa0c4", "full session id"),
+        ("--purge -1", "from 0 on, not -1"),
+        ("--purge x", "'x'"),
+        ("-p hi --max_tokens 0", "from 1 on"),
+        ("-p hi --temperature NaN", "from 0 on"),
+        ("-p hi --temperature -1", "from 0 on"),
+        ("-p hi --option seed", "KEY=VALUE"),
+        ("-p hi --option a=1 --option a=2", "twice"),
+        ("-p hi --option temperature=1 --temperature 1", "twice"),
+        ("-p hi --max-context-tokens 0", "from 1 to"),
+        ("-p hi --max-context-tokens -5", "from 1 to"),
+        ("-p hi --output yaml", "yaml"),
+        ("-p hi --timeout soon", "soon"),
+        ("-p hi --think=hard", "hard"),
+        ("-p hi --prompt-file x", "cannot be used with"),
+        ("-p hi --frobnicate", "--frobnicate"),
+        ("-p hi --m 3", "--m"),
+        ("-p hi --session-key=", "empty"),
+        ("-p hi --model=", "empty"),
+    ];
+    for (line, part) in rows {
+        let error = ask(line).expect_err(line);
+        assert_eq!(error.code, Code::Usage, "{line}");
+        assert!(error.to_string().contains(part), "{line}: {error}");
+        assert!(!error.to_string().contains('\n'), "{line}: {error}");
+    }
+}
+
+#[test]
+fn options_may_be_abbreviated_and_both_spellings_work() {
+    for flag in ["--max_tokens", "--max-tokens", "--max_t", "--max-t"] {
+        assert_eq!(
+            turn(&format!("-p hi {flag} 5")).options["num_predict"],
+            5,
+            "{flag}"
+        );
+    }
+    assert_eq!(
+        ask("--purge-s 3").expect("purge").command,
+        Command::Purge { days: 3 }
+    );
+}
+
+#[test]
+fn option_values_are_json_where_they_parse() {
+    let t = turn(
+        "-p hi --option seed=7 --option stop=END --option stop2=[\"a\"] --option num_predict=9",
+    );
+    let expected = serde_json::json!({"seed": 7, "stop": "END", "stop2": ["a"], "num_predict": 9, "temperature": 0.1});
+    assert_eq!(Value::Object(t.options), expected);
+}
+
+#[test]
+fn think_has_levels() {
+    let rows = [
+        ("", None),
+        ("--think", Some(Value::Bool(true))),
+        ("--think=false", Some(Value::Bool(false))),
+        ("--think=high", Some("high".into())),
+    ];
+    for (flag, expected) in rows {
+        assert_eq!(turn(&format!("{flag} -p hi")).think, expected, "{flag}");
+    }
+}
+
+#[test]
+fn prompts_may_begin_with_a_hyphen_and_a_lone_one_is_stdin() {
+    assert_eq!(turn("--prompt -").prompt, Source::Stdin);
+    assert_eq!(turn("--prompt -x").prompt, Source::Text("-x".into()));
+    assert_eq!(
+        turn("--prompt-file p.txt").prompt,
+        Source::File("p.txt".into())
+    );
+}
+
+#[test]
+fn the_store_is_where_the_environment_says_or_nowhere() {
+    let home = env();
+    let rows: [(&str, Env, Option<&str>); 6] = [
+        ("home", home.clone(), Some("/home/u/.ollama-prompt")),
+        (
+            "store",
+            Env {
+                store: Some("/s".into()),
+                ..home.clone()
+            },
+            Some("/s"),
+        ),
+        (
+            "older name",
+            Env {
+                db_path: Some("/d".into()),
+                ..home.clone()
+            },
+            Some("/d"),
+        ),
+        (
+            "two",
+            Env {
+                store: Some("/s".into()),
+                db_path: Some("/d".into()),
+                ..home.clone()
+            },
+            None,
+        ),
+        (
+            "database",
+            Env {
+                db_uri: true,
+                store: Some("/s".into()),
+                ..home
+            },
+            None,
+        ),
+        ("none", Env::default(), None),
+    ];
+    for (name, env, expected) in rows {
+        let root = ask_in("-p hi", &env).expect(name).store;
+        match expected {
+            Some(path) => assert_eq!(root.path().expect(name), Path::new(path), "{name}"),
+            None => assert_eq!(root.path().expect_err(name).code, Code::Config, "{name}"),
+        }
+    }
+}
+
+#[test]
+fn a_variable_that_does_not_parse_is_named() {
+    let rows = [
+        (
+            Env {
+                max_context_tokens: Some("many".into()),
+                ..env()
+            },
+            "OLLAMA_PROMPT_MAX_CONTEXT_TOKENS=many",
+        ),
+        (
+            Env {
+                max_context_tokens: Some("0".into()),
+                ..env()
+            },
+            "OLLAMA_PROMPT_MAX_CONTEXT_TOKENS=0",
+        ),
+        (
+            Env {
+                no_session: Some("maybe".into()),
+                ..env()
+            },
+            "OLLAMA_PROMPT_NO_SESSION=maybe",
+        ),
+        (
+            Env {
+                lock_timeout: Some("soon".into()),
+                ..env()
+            },
+            "OLLAMA_PROMPT_LOCK_TIMEOUT=soon",
+        ),
+        (
+            Env {
+                durability: Some("some".into()),
+                ..env()
+            },
+            "OLLAMA_PROMPT_DURABILITY=some",
+        ),
+    ];
+    for (env, part) in rows {
+        let error = ask_in("-p hi", &env).expect_err(part);
+        assert_eq!(error.code, Code::Config, "{part}");
+        assert!(error.to_string().contains(part), "{error}");
+    }
+}
+
+#[test]
+fn times_are_read_as_people_write_them() {
+    for (text, seconds) in [
+        ("90", 90.0),
+        ("0.5", 0.5),
+        ("90s", 90.0),
+        ("10m", 600.0),
+        ("1h 30m", 5400.0),
+    ] {
+        assert_eq!(duration(text).expect(text).as_secs_f64(), seconds, "{text}");
+    }
+    for text in ["", "-1", "x", "10 parsecs", "NaN"] {
+        assert!(duration(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn the_verbs_of_session_are_the_long_form_of_the_flags() {
+    let rows = [
+        ("session list", "--list-sessions"),
+        ("session show 019aa0c4", "--session-info 019aa0c4"),
+        ("session list -q", "--list-sessions -q"),
+    ];
+    for (long, short) in rows {
+        assert_eq!(ask(long).expect(long), ask(short).expect(short), "{long}");
+    }
+    for line in [
+        "session",
+        "session list -p hi",
+        "-p hi session list",
+        "session show",
+        "session show null",
+    ] {
+        assert_eq!(ask(line).expect_err(line).code, Code::Usage, "{line}");
+    }
+}

@@ -1,0 +1,399 @@
+//! The flags as they are typed, and what they ask for.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Parser, Subcommand, ValueEnum};
+use serde_json::{Map, Value};
+
+use super::session::Verb;
+use super::{Command, Env, Invocation, Memory, Output, Server, Turn, duration, usage};
+use crate::error::Result;
+use crate::prompt::Source;
+use crate::session::id::{SessionId, SessionRef};
+use crate::store::Durability;
+
+const DEFAULT_TEMPERATURE: f64 = 0.1;
+const DEFAULT_MAX_TOKENS: i64 = 2048;
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// The largest context budget that is not a slip of the keyboard, in tokens.
+const LARGEST_CONTEXT: u64 = 1 << 31;
+
+const MANAGEMENT: &str = "Session management";
+const UTILITIES: &str = "Session utilities";
+
+/// What was typed.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ollama-prompt",
+    version,
+    infer_long_args = true,
+    args_conflicts_with_subcommands = true,
+    disable_help_subcommand = true,
+    about = "Send a prompt to an Ollama server and print one JSON object; conversations persist",
+    after_help = "\
+Examples:
+  ollama-prompt --prompt \"Help me plan a web application\"
+  ollama-prompt --session-id ID --prompt \"Now the schema\"
+  git diff | ollama-prompt --no-session --prompt - --output text"
+)]
+pub struct Typed {
+    #[command(subcommand)]
+    long_form: Option<LongForm>,
+    /// The user message; `-` reads it from standard input
+    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
+    prompt: Option<String>,
+    /// Read the user message from a file
+    #[arg(long, value_name = "PATH", conflicts_with = "prompt")]
+    prompt_file: Option<PathBuf>,
+    /// The model to ask [env: OLLAMA_PROMPT_MODEL] [default: deepseek-v3.1:671b-cloud]; a continued session keeps its own
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
+    /// The system prompt; changes that of a continued session from this turn on, and "" removes it
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    system: Option<String>,
+    /// Read the system prompt from a file
+    #[arg(long, value_name = "PATH", conflicts_with = "system")]
+    system_file: Option<PathBuf>,
+    /// Sampling temperature [default: 0.1]
+    #[arg(long, value_name = "F", allow_negative_numbers = true)]
+    temperature: Option<f64>,
+    /// Most tokens to generate; -1 is no limit [default: 2048]
+    #[arg(
+        long = "max_tokens",
+        visible_alias = "max-tokens",
+        value_name = "N",
+        allow_negative_numbers = true
+    )]
+    max_tokens: Option<i64>,
+    /// Any other Ollama option (seed=7, stop=END, num_ctx=32768); may be given several times
+    #[arg(long, value_name = "KEY=VALUE")]
+    option: Vec<String>,
+    /// Whether to think, and how much: true, false, low, medium, high or max
+    #[arg(long, value_name = "LEVEL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    think: Option<Think>,
+    /// What to print: json, compact (one line), jsonl (chunks as they arrive) or text (the reply)
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        default_value = "json",
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
+    output: Output,
+    /// Longest silence of the server that is waited out, loading included, as in 90s or 10m [default: 10m]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    timeout: Option<Duration>,
+    /// Answer from the built-in echo model instead of a server
+    #[arg(long)]
+    offline: bool,
+    /// Whether a turn is synced to disk before it is acknowledged: full or relaxed [default: full]
+    #[arg(long, value_name = "LEVEL", hide_possible_values = true)]
+    durability: Option<TypedDurability>,
+    /// Say less on standard error
+    #[arg(short, long, action = ArgAction::Count, conflicts_with = "verbose", global = true)]
+    quiet: u8,
+    /// Say more on standard error
+    #[arg(short, long, action = ArgAction::Count, global = true)]
+    verbose: u8,
+
+    /// Continue a session: its id, or at least 8 characters from its beginning or end
+    #[arg(long, value_name = "ID", help_heading = MANAGEMENT)]
+    session_id: Option<String>,
+    /// Continue the session that always belongs to this name; it is created if absent
+    #[arg(long, value_name = "NAME", help_heading = MANAGEMENT)]
+    session_key: Option<String>,
+    /// With a full --session-id: create the session if it does not exist
+    #[arg(long, requires = "session_id", help_heading = MANAGEMENT)]
+    create: bool,
+    /// Continue the session used most recently
+    #[arg(short, long = "continue", help_heading = MANAGEMENT)]
+    continue_latest: bool,
+    /// Create a session; this is what happens anyway
+    #[arg(long, help_heading = MANAGEMENT)]
+    new_session: bool,
+    /// Leave no trace: nothing is stored or remembered
+    #[arg(long, help_heading = MANAGEMENT)]
+    no_session: bool,
+    /// The session's context budget in tokens [env: OLLAMA_PROMPT_MAX_CONTEXT_TOKENS] [default: 64000]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, help_heading = MANAGEMENT)]
+    max_context_tokens: Option<i64>,
+
+    /// List all sessions, the last used first
+    #[arg(long, help_heading = UTILITIES)]
+    list_sessions: bool,
+    /// Show a session: its settings and every message ever said
+    #[arg(long, value_name = "ID", help_heading = UTILITIES)]
+    session_info: Option<String>,
+    /// Remove sessions not used for this many days; 0 removes all
+    #[arg(long, visible_alias = "purge-sessions", value_name = "DAYS", allow_negative_numbers = true, help_heading = UTILITIES)]
+    purge: Option<i64>,
+}
+
+#[derive(Debug, Subcommand)]
+enum LongForm {
+    /// Manage what is stored
+    #[command(subcommand)]
+    Session(Verb),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum TypedDurability {
+    Full,
+    Relaxed,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Think {
+    True,
+    False,
+    Low,
+    Medium,
+    High,
+    Max,
+}
+
+impl Think {
+    fn to_json(self) -> Value {
+        match self {
+            Self::True => Value::Bool(true),
+            Self::False => Value::Bool(false),
+            Self::Low => "low".into(),
+            Self::Medium => "medium".into(),
+            Self::High => "high".into(),
+            Self::Max => "max".into(),
+        }
+    }
+}
+
+impl Typed {
+    pub(super) fn asks_for(self, env: &Env) -> Result<Invocation> {
+        Ok(Invocation {
+            store: env.store_root(),
+            durability: self.durability(env)?,
+            lock_timeout: env.lock_timeout()?,
+            verbosity: if self.quiet > 0 { 0 } else { 1 + self.verbose },
+            command: self.command(env)?,
+        })
+    }
+
+    fn command(self, env: &Env) -> Result<Command> {
+        if let Some(LongForm::Session(verb)) = &self.long_form {
+            return verb.command();
+        }
+        let utilities = [
+            ("--list-sessions", self.list_sessions),
+            ("--session-info", self.session_info.is_some()),
+            ("--purge", self.purge.is_some()),
+        ];
+        let prompts = [
+            ("--prompt", self.prompt.is_some()),
+            ("--prompt-file", self.prompt_file.is_some()),
+        ];
+        one_at_most(utilities.iter().chain(&prompts))?;
+        if self.list_sessions {
+            return Ok(Command::ListSessions);
+        }
+        if let Some(id) = &self.session_info {
+            return Ok(Command::SessionInfo(session_ref(id, "--session-info")?));
+        }
+        if let Some(days) = self.purge {
+            let days = u32::try_from(days).map_err(|_| {
+                usage(format!(
+                    "--purge takes a number of days from 0 on, not {days}"
+                ))
+            })?;
+            return Ok(Command::Purge { days });
+        }
+        self.turn(env).map(|turn| Command::Turn(Box::new(turn)))
+    }
+
+    fn turn(self, env: &Env) -> Result<Turn> {
+        let memory = self.memory(env)?;
+        let prompt = match (&self.prompt, &self.prompt_file) {
+            (Some(text), _) if text == "-" => Source::Stdin,
+            (Some(text), _) => Source::Text(text.clone()),
+            (None, Some(path)) => Source::File(path.clone()),
+            (None, None) => {
+                return Err(usage("there is no prompt: --prompt is required")
+                    .hint("ollama-prompt --prompt \"…\", or --list-sessions, --session-info ID, --purge DAYS"));
+            }
+        };
+        let system = self.system.clone().map(Source::Text);
+        let system = system.or_else(|| self.system_file.clone().map(Source::File));
+        let max_context_tokens = self
+            .max_context_tokens
+            .map(context_tokens)
+            .transpose()
+            .map_err(|why| usage(format!("--max-context-tokens {why}")))?;
+        if self
+            .model
+            .as_deref()
+            .is_some_and(|name| name.trim().is_empty())
+        {
+            return Err(usage("--model is empty").hint("ollama list shows the models there are"));
+        }
+        Ok(Turn {
+            prompt,
+            system,
+            memory,
+            max_context_tokens,
+            defaults: env.defaults()?,
+            options: self.options()?,
+            think: self.think.map(Think::to_json),
+            server: if self.offline {
+                Server::Echo
+            } else {
+                Server::Ollama {
+                    host: env.host.clone().unwrap_or_default(),
+                    api_key: env.api_key.clone(),
+                    silence: self.timeout.unwrap_or(DEFAULT_TIMEOUT),
+                }
+            },
+            output: self.output,
+            model: self.model,
+        })
+    }
+
+    fn memory(&self, env: &Env) -> Result<Memory> {
+        let choices = [
+            ("--session-id", self.session_id.is_some()),
+            ("--session-key", self.session_key.is_some()),
+            ("--continue", self.continue_latest),
+            ("--new-session", self.new_session),
+            ("--no-session", self.no_session),
+        ];
+        one_at_most(&choices)?;
+        if let Some(text) = &self.session_id {
+            let reference = session_ref(text, "--session-id")?;
+            return match (self.create, reference) {
+                (false, reference) => Ok(Memory::Continue(reference)),
+                (true, SessionRef::Full(id)) => Ok(Memory::ContinueOrCreate(id)),
+                (true, SessionRef::Fragment(_)) => Err(usage(format!(
+                    "--create needs a full session id, and `{text}` is none"
+                ))
+                .hint("make one with uuidgen, or use --session-key NAME")),
+            };
+        }
+        if let Some(name) = &self.session_key {
+            if name.trim().is_empty() {
+                return Err(usage("--session-key is empty")
+                    .hint("give it the name of a branch, a ticket or a file"));
+            }
+            return Ok(Memory::ContinueOrCreate(SessionId::from_key(name)));
+        }
+        Ok(if self.continue_latest {
+            Memory::Latest
+        } else if self.no_session || (!self.new_session && env.is_stateless()?) {
+            Memory::None
+        } else {
+            Memory::New
+        })
+    }
+
+    /// Returns the options of the request: those given by name, and the two that have flags.
+    fn options(&self) -> Result<Map<String, Value>> {
+        let mut options = Map::new();
+        for text in &self.option {
+            let (key, value) = text
+                .split_once('=')
+                .filter(|(key, _)| !key.is_empty())
+                .ok_or_else(|| {
+                    usage(format!("--option takes KEY=VALUE, not `{text}`"))
+                        .hint("as in --option seed=7")
+                })?;
+            let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+            if options.insert(key.to_owned(), value).is_some() {
+                return Err(usage(format!("--option {key} is given twice")));
+            }
+        }
+        if let Some(temperature) = self.temperature
+            && !(temperature.is_finite() && temperature >= 0.0)
+        {
+            return Err(usage(format!(
+                "--temperature takes a number from 0 on, not {temperature}"
+            )));
+        }
+        if let Some(tokens) = self.max_tokens
+            && (tokens < -1 || tokens == 0 || tokens > i64::from(i32::MAX))
+        {
+            return Err(usage(format!(
+                "--max_tokens takes a number from 1 on, or -1 for no limit, not {tokens}"
+            )));
+        }
+        let flags: [(&str, &str, Option<Value>, Value); 2] = [
+            (
+                "temperature",
+                "--temperature",
+                self.temperature.map(Value::from),
+                DEFAULT_TEMPERATURE.into(),
+            ),
+            (
+                "num_predict",
+                "--max_tokens",
+                self.max_tokens.map(Value::from),
+                DEFAULT_MAX_TOKENS.into(),
+            ),
+        ];
+        for (key, flag, given, default) in flags {
+            match (options.contains_key(key), given) {
+                (true, Some(_)) => {
+                    return Err(usage(format!(
+                        "{flag} and --option {key} say the same thing twice"
+                    )));
+                }
+                (true, None) => {}
+                (false, given) => drop(options.insert(key.to_owned(), given.unwrap_or(default))),
+            }
+        }
+        Ok(options)
+    }
+
+    fn durability(&self, env: &Env) -> Result<Durability> {
+        match self.durability {
+            Some(TypedDurability::Full) => Ok(Durability::Full),
+            Some(TypedDurability::Relaxed) => Ok(Durability::Relaxed),
+            None => env.durability(),
+        }
+    }
+}
+
+pub(super) fn context_tokens(tokens: i64) -> std::result::Result<u64, String> {
+    u64::try_from(tokens)
+        .ok()
+        .filter(|tokens| (1..=LARGEST_CONTEXT).contains(tokens))
+        .ok_or_else(|| {
+            format!("takes a number of tokens from 1 to {LARGEST_CONTEXT}, not {tokens}")
+        })
+}
+
+pub(super) fn session_ref(text: &str, flag: &str) -> Result<SessionRef> {
+    if matches!(text, "" | "null") {
+        return Err(usage(format!(
+            "{flag} is {}",
+            if text.is_empty() { "empty" } else { "`null`" }
+        ))
+        .hint("the call that was to give the id has failed: look at its standard error"));
+    }
+    text.parse().map_err(|_| {
+        let shown: String = text.chars().take(80).collect();
+        usage(format!("{flag} is no session id: {shown:?}"))
+            .hint("an id is a UUID, or at least 8 characters from its beginning or its end")
+    })
+}
+
+fn one_at_most<'a>(flags: impl IntoIterator<Item = &'a (&'static str, bool)>) -> Result<()> {
+    let given: Vec<&str> = flags
+        .into_iter()
+        .filter(|(_, given)| *given)
+        .map(|(name, _)| *name)
+        .collect();
+    if given.len() > 1 {
+        return Err(
+            usage(format!("{} are mutually exclusive", given.join(" and ")))
+                .hint("give one of them"),
+        );
+    }
+    Ok(())
+}
