@@ -1,4 +1,9 @@
 //! The tests of the program: each runs the real binary in a home of its own against a scripted
 //! server in this process. One binary, so that it is linked once.
 
+mod concurrency;
+mod crash;
+mod faults;
+mod hostile;
+mod stored;
 mod support;
