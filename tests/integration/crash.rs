@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::stored::{id, info, listed, make_session, prompts, text, turns};
+use crate::stored::{id, info, listed, make_session, prompts, text, traced, turns};
 use crate::support::{Gate, Output, Reply, TestEnv, need};
 
 #[test]
@@ -162,41 +162,46 @@ fn killed_at_any_system_call_a_turn_is_lost_only_while_it_is_not_acknowledged() 
     if !need("strace") {
         return;
     }
+    const CALLS: [&str; 12] = [
+        "openat",
+        "mkdirat",
+        "read",
+        "pread64",
+        "write",
+        "flock",
+        "fdatasync",
+        "fsync",
+        "unlinkat",
+        "close",
+        "statx",
+        "getrandom",
+    ];
     let mut series = Series::new();
-    for flag in ["--new-session", "--session-id"] {
-        // Until it comes through unharmed: then every call has been the last one once.
-        for call in 1.. {
-            let (prompt, mut args) = series.next();
-            args.truncate(3);
-            args.push(flag.to_owned());
-            args.extend(Some(series.id.clone()).filter(|_| flag == "--session-id"));
-            let kill = format!("inject=%file,%desc:signal=KILL:when={call}");
-            let trace = [
-                "strace",
-                "-f",
-                "-q",
-                "-o",
-                "/dev/null",
-                "-e",
-                "trace=%file,%desc",
-                "-e",
-            ];
-            let through = trace.into_iter().chain([kill.as_str()]);
-            let output = series
+    let mut kills = 0;
+    for (flags, call) in [["--new-session"].as_slice(), &["--session-id", &id(0)]]
+        .into_iter()
+        .flat_map(|flags| CALLS.map(|call| (flags, call)))
+    {
+        // Until one comes through unharmed: then each has been the last one once.
+        for n in 1.. {
+            let (prompt, _) = series.next();
+            let trace = format!("trace={call}");
+            let kill = format!("inject={call}:signal=KILL:when={n}");
+            let run = series
                 .env
-                .command()
-                .through(through)
-                .args(args)
-                .arg("--offline")
-                .run();
+                .chat(&prompt)
+                .args(flags)
+                .args(["--offline", "-q"]);
+            let output = traced(run, &[], &[&trace, &kill]).run();
             series.ended(prompt, &output);
             if output.exit_code() == Some(0) {
-                assert!(call > 40, "only {call} calls were seen");
                 break;
             }
             assert_eq!(output.signal(), Some(9), "{output}");
+            kills += 1;
         }
     }
+    assert!(kills > 80, "{kills}");
     series.assert_nothing_lost();
 }
 

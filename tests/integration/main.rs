@@ -3,6 +3,7 @@
 
 mod concurrency;
 mod crash;
+mod damage;
 mod faults;
 mod hostile;
 mod stored;
