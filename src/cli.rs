@@ -62,7 +62,12 @@ pub struct Typed {
     #[arg(long, value_name = "F", allow_negative_numbers = true)]
     temperature: Option<f64>,
     /// Most tokens to generate; -1 is no limit [default: 2048]
-    #[arg(long = "max_tokens", visible_alias = "max-tokens", value_name = "N", allow_negative_numbers = true)]
+    #[arg(
+        long = "max_tokens",
+        visible_alias = "max-tokens",
+        value_name = "N",
+        allow_negative_numbers = true
+    )]
     max_tokens: Option<i64>,
     /// Any other Ollama option (seed=7, stop=END, num_ctx=32768); may be given several times
     #[arg(long, value_name = "KEY=VALUE")]
@@ -71,7 +76,13 @@ pub struct Typed {
     #[arg(long, value_name = "LEVEL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     think: Option<Think>,
     /// What to print: json, compact (one line), jsonl (chunks as they arrive) or text (the reply)
-    #[arg(long, value_name = "FORMAT", default_value = "json", hide_default_value = true, hide_possible_values = true)]
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        default_value = "json",
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
     output: Output,
     /// Longest silence of the server that is waited out, loading included, as in 90s or 10m [default: 10m]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
@@ -295,7 +306,10 @@ impl Env {
     /// # Errors
     /// `config` when a variable that must be text is not UTF-8.
     pub fn of_process() -> Result<Self> {
-        #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "this is the one place that reads the environment"
+        )]
         let raw = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         let text = |name: &'static str| match raw(name).map(OsString::into_string) {
             None => Ok(None),
@@ -366,7 +380,9 @@ fn misspelt(message: &str) -> Error {
     let message = message.strip_prefix("error: ").unwrap_or(message);
     let (sentence, rest) = message.split_once("\n\n").unwrap_or((message, ""));
     let sentence = sentence.split_whitespace().collect::<Vec<_>>().join(" ");
-    let tip = rest.lines().find_map(|line| line.trim().strip_prefix("tip: "));
+    let tip = rest
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("tip: "));
     usage(sentence).hint(tip.unwrap_or("ollama-prompt --help shows every option"))
 }
 
@@ -378,7 +394,8 @@ impl Typed {
     fn asks_for(self, env: &Env) -> Result<Invocation> {
         let lock_timeout = match &env.lock_timeout {
             None => DEFAULT_LOCK_TIMEOUT,
-            Some(text) => duration(text).map_err(|why| bad_variable("OLLAMA_PROMPT_LOCK_TIMEOUT", text, &why))?,
+            Some(text) => duration(text)
+                .map_err(|why| bad_variable("OLLAMA_PROMPT_LOCK_TIMEOUT", text, &why))?,
         };
         Ok(Invocation {
             store: env.store_root(),
@@ -395,7 +412,10 @@ impl Typed {
             ("--session-info", self.session_info.is_some()),
             ("--purge", self.purge.is_some()),
         ];
-        let prompts = [("--prompt", self.prompt.is_some()), ("--prompt-file", self.prompt_file.is_some())];
+        let prompts = [
+            ("--prompt", self.prompt.is_some()),
+            ("--prompt-file", self.prompt_file.is_some()),
+        ];
         one_at_most(utilities.iter().chain(&prompts))?;
         if self.list_sessions {
             return Ok(Command::ListSessions);
@@ -405,7 +425,9 @@ impl Typed {
         }
         if let Some(days) = self.purge {
             let days = u32::try_from(days).map_err(|_| {
-                usage(format!("--purge takes a number of days from 0 on, not {days}"))
+                usage(format!(
+                    "--purge takes a number of days from 0 on, not {days}"
+                ))
             })?;
             return Ok(Command::Purge { days });
         }
@@ -425,10 +447,16 @@ impl Typed {
         };
         let system = self.system.clone().map(Source::Text);
         let system = system.or_else(|| self.system_file.clone().map(Source::File));
-        let max_context_tokens = self.max_context_tokens.map(context_tokens).transpose().map_err(|why| {
-            usage(format!("--max-context-tokens {why}"))
-        })?;
-        if self.model.as_deref().is_some_and(|name| name.trim().is_empty()) {
+        let max_context_tokens = self
+            .max_context_tokens
+            .map(context_tokens)
+            .transpose()
+            .map_err(|why| usage(format!("--max-context-tokens {why}")))?;
+        if self
+            .model
+            .as_deref()
+            .is_some_and(|name| name.trim().is_empty())
+        {
             return Err(usage("--model is empty").hint("ollama list shows the models there are"));
         }
         Ok(Turn {
@@ -467,22 +495,29 @@ impl Typed {
             return match (self.create, reference) {
                 (false, reference) => Ok(Memory::Continue(reference)),
                 (true, SessionRef::Full(id)) => Ok(Memory::ContinueOrCreate(id)),
-                (true, SessionRef::Fragment(_)) => {
-                    Err(usage(format!("--create needs a full session id, and `{text}` is none"))
-                        .hint("make one with uuidgen, or use --session-key NAME"))
-                }
+                (true, SessionRef::Fragment(_)) => Err(usage(format!(
+                    "--create needs a full session id, and `{text}` is none"
+                ))
+                .hint("make one with uuidgen, or use --session-key NAME")),
             };
         }
         if let Some(name) = &self.session_key {
             if name.trim().is_empty() {
-                return Err(usage("--session-key is empty").hint("give it the name of a branch, a ticket or a file"));
+                return Err(usage("--session-key is empty")
+                    .hint("give it the name of a branch, a ticket or a file"));
             }
             return Ok(Memory::ContinueOrCreate(SessionId::from_key(name)));
         }
         let stateless_by_default = match env.no_session.as_deref() {
             None | Some("0" | "false" | "no" | "off") => false,
             Some("1" | "true" | "yes" | "on") => true,
-            Some(other) => return Err(bad_variable("OLLAMA_PROMPT_NO_SESSION", other, "it is neither 1 nor 0")),
+            Some(other) => {
+                return Err(bad_variable(
+                    "OLLAMA_PROMPT_NO_SESSION",
+                    other,
+                    "it is neither 1 nor 0",
+                ));
+            }
         };
         Ok(if self.continue_latest {
             Memory::Latest
@@ -497,9 +532,13 @@ impl Typed {
     fn options(&self) -> Result<Map<String, Value>> {
         let mut options = Map::new();
         for text in &self.option {
-            let (key, value) = text.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or_else(|| {
-                usage(format!("--option takes KEY=VALUE, not `{text}`")).hint("as in --option seed=7")
-            })?;
+            let (key, value) = text
+                .split_once('=')
+                .filter(|(key, _)| !key.is_empty())
+                .ok_or_else(|| {
+                    usage(format!("--option takes KEY=VALUE, not `{text}`"))
+                        .hint("as in --option seed=7")
+                })?;
             let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
             if options.insert(key.to_owned(), value).is_some() {
                 return Err(usage(format!("--option {key} is given twice")));
@@ -508,20 +547,38 @@ impl Typed {
         if let Some(temperature) = self.temperature
             && !(temperature.is_finite() && temperature >= 0.0)
         {
-            return Err(usage(format!("--temperature takes a number from 0 on, not {temperature}")));
+            return Err(usage(format!(
+                "--temperature takes a number from 0 on, not {temperature}"
+            )));
         }
         if let Some(tokens) = self.max_tokens
             && (tokens < -1 || tokens == 0 || tokens > i64::from(i32::MAX))
         {
-            return Err(usage(format!("--max_tokens takes a number from 1 on, or -1 for no limit, not {tokens}")));
+            return Err(usage(format!(
+                "--max_tokens takes a number from 1 on, or -1 for no limit, not {tokens}"
+            )));
         }
         let flags: [(&str, &str, Option<Value>, Value); 2] = [
-            ("temperature", "--temperature", self.temperature.map(Value::from), DEFAULT_TEMPERATURE.into()),
-            ("num_predict", "--max_tokens", self.max_tokens.map(Value::from), DEFAULT_MAX_TOKENS.into()),
+            (
+                "temperature",
+                "--temperature",
+                self.temperature.map(Value::from),
+                DEFAULT_TEMPERATURE.into(),
+            ),
+            (
+                "num_predict",
+                "--max_tokens",
+                self.max_tokens.map(Value::from),
+                DEFAULT_MAX_TOKENS.into(),
+            ),
         ];
         for (key, flag, given, default) in flags {
             match (options.contains_key(key), given) {
-                (true, Some(_)) => return Err(usage(format!("{flag} and --option {key} say the same thing twice"))),
+                (true, Some(_)) => {
+                    return Err(usage(format!(
+                        "{flag} and --option {key} say the same thing twice"
+                    )));
+                }
                 (true, None) => {}
                 (false, given) => drop(options.insert(key.to_owned(), given.unwrap_or(default))),
             }
@@ -532,8 +589,14 @@ impl Typed {
     fn durability(&self, env: &Env) -> Result<Durability> {
         match (self.durability, env.durability.as_deref()) {
             (Some(TypedDurability::Full), _) | (None, None | Some("full")) => Ok(Durability::Full),
-            (Some(TypedDurability::Relaxed), _) | (None, Some("relaxed")) => Ok(Durability::Relaxed),
-            (None, Some(other)) => Err(bad_variable("OLLAMA_PROMPT_DURABILITY", other, "it is neither full nor relaxed")),
+            (Some(TypedDurability::Relaxed), _) | (None, Some("relaxed")) => {
+                Ok(Durability::Relaxed)
+            }
+            (None, Some(other)) => Err(bad_variable(
+                "OLLAMA_PROMPT_DURABILITY",
+                other,
+                "it is neither full nor relaxed",
+            )),
         }
     }
 }
@@ -547,10 +610,20 @@ fn defaults(env: &Env) -> Result<Settings> {
             .parse()
             .map_err(|_| "takes a whole number of tokens".to_owned())
             .and_then(context_tokens)
-            .map_err(|why| bad_variable("OLLAMA_PROMPT_MAX_CONTEXT_TOKENS", text, &format!("it {why}")))?,
+            .map_err(|why| {
+                bad_variable(
+                    "OLLAMA_PROMPT_MAX_CONTEXT_TOKENS",
+                    text,
+                    &format!("it {why}"),
+                )
+            })?,
     };
     Ok(Settings {
-        model: Some(env.model.clone().unwrap_or_else(|| DEFAULT_MODEL.to_owned())),
+        model: Some(
+            env.model
+                .clone()
+                .unwrap_or_else(|| DEFAULT_MODEL.to_owned()),
+        ),
         system: None,
         max_context_tokens: Some(max_context_tokens),
     })
@@ -560,13 +633,18 @@ fn context_tokens(tokens: i64) -> std::result::Result<u64, String> {
     u64::try_from(tokens)
         .ok()
         .filter(|tokens| (1..=LARGEST_CONTEXT).contains(tokens))
-        .ok_or_else(|| format!("takes a number of tokens from 1 to {LARGEST_CONTEXT}, not {tokens}"))
+        .ok_or_else(|| {
+            format!("takes a number of tokens from 1 to {LARGEST_CONTEXT}, not {tokens}")
+        })
 }
 
 fn session_ref(text: &str, flag: &str) -> Result<SessionRef> {
     if matches!(text, "" | "null") {
-        return Err(usage(format!("{flag} is {}", if text.is_empty() { "empty" } else { "`null`" }))
-            .hint("the call that was to give the id has failed: look at its standard error"));
+        return Err(usage(format!(
+            "{flag} is {}",
+            if text.is_empty() { "empty" } else { "`null`" }
+        ))
+        .hint("the call that was to give the id has failed: look at its standard error"));
     }
     text.parse().map_err(|_| {
         let shown: String = text.chars().take(80).collect();
@@ -576,20 +654,34 @@ fn session_ref(text: &str, flag: &str) -> Result<SessionRef> {
 }
 
 fn one_at_most<'a>(flags: impl IntoIterator<Item = &'a (&'static str, bool)>) -> Result<()> {
-    let given: Vec<&str> = flags.into_iter().filter(|(_, given)| *given).map(|(name, _)| *name).collect();
+    let given: Vec<&str> = flags
+        .into_iter()
+        .filter(|(_, given)| *given)
+        .map(|(name, _)| *name)
+        .collect();
     if given.len() > 1 {
-        return Err(usage(format!("{} are mutually exclusive", given.join(" and "))).hint("give one of them"));
+        return Err(
+            usage(format!("{} are mutually exclusive", given.join(" and ")))
+                .hint("give one of them"),
+        );
     }
     Ok(())
 }
 
 fn bad_variable(name: &str, value: &str, why: &str) -> Error {
-    Error::new(Code::Config, format!("{name}={value} cannot be used: {why}")).hint(format!("correct or unset {name}"))
+    Error::new(
+        Code::Config,
+        format!("{name}={value} cannot be used: {why}"),
+    )
+    .hint(format!("correct or unset {name}"))
 }
 
 /// Reads a length of time: `90s`, `10m`, `1h 30m`; a bare number is seconds.
 fn duration(text: &str) -> std::result::Result<Duration, String> {
-    let seconds = text.parse::<f64>().ok().map(|seconds| Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string()));
+    let seconds = text
+        .parse::<f64>()
+        .ok()
+        .map(|seconds| Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string()));
     seconds.unwrap_or_else(|| humantime::parse_duration(text).map_err(|e| e.to_string()))
 }
 
@@ -598,11 +690,15 @@ mod tests {
     use super::*;
 
     fn env() -> Env {
-        Env { home: Some("/home/u".into()), ..Env::default() }
+        Env {
+            home: Some("/home/u".into()),
+            ..Env::default()
+        }
     }
 
     fn ask_in(line: &str, env: &Env) -> Result<Invocation> {
-        let words = std::iter::once("ollama-prompt").chain(line.split(' ').filter(|word| !word.is_empty()));
+        let words =
+            std::iter::once("ollama-prompt").chain(line.split(' ').filter(|word| !word.is_empty()));
         match parse(words.map(OsString::from), env)? {
             Parsed::Invocation(invocation) => Ok(*invocation),
             Parsed::Text(text) => panic!("a text: {text}"),
@@ -632,21 +728,39 @@ mod tests {
         let t = turn("--prompt hi");
         assert_eq!(t.prompt, Source::Text("hi".into()));
         assert_eq!(t.memory, Memory::New);
-        assert_eq!(Value::Object(t.options), serde_json::json!({"temperature": 0.1, "num_predict": 2048}));
+        assert_eq!(
+            Value::Object(t.options),
+            serde_json::json!({"temperature": 0.1, "num_predict": 2048})
+        );
         assert_eq!(t.defaults.model.as_deref(), Some(DEFAULT_MODEL));
         assert_eq!(t.defaults.max_context_tokens, Some(64_000));
         assert_eq!(t.output, Output::Json);
-        assert_eq!(ask("--prompt hi").expect("usual").store, StoreRoot::At("/home/u/.ollama-prompt".into()));
+        assert_eq!(
+            ask("--prompt hi").expect("usual").store,
+            StoreRoot::At("/home/u/.ollama-prompt".into())
+        );
     }
 
     #[test]
     fn sessions_are_named_in_their_ways() {
         let id: SessionId = ID.parse().expect("an id");
         let rows = [
-            (format!("--session-id {ID}"), Memory::Continue(SessionRef::Full(id))),
-            (format!("--session-id {}", &ID[28..]), Memory::Continue(SessionRef::Fragment(ID[28..].into()))),
-            (format!("--session-id {ID} --create"), Memory::ContinueOrCreate(id)),
-            ("--session-key main".into(), Memory::ContinueOrCreate(SessionId::from_key("main"))),
+            (
+                format!("--session-id {ID}"),
+                Memory::Continue(SessionRef::Full(id)),
+            ),
+            (
+                format!("--session-id {}", &ID[28..]),
+                Memory::Continue(SessionRef::Fragment(ID[28..].into())),
+            ),
+            (
+                format!("--session-id {ID} --create"),
+                Memory::ContinueOrCreate(id),
+            ),
+            (
+                "--session-key main".into(),
+                Memory::ContinueOrCreate(SessionId::from_key("main")),
+            ),
             ("--continue".into(), Memory::Latest),
             ("-c".into(), Memory::Latest),
             ("--new-session".into(), Memory::New),
@@ -659,10 +773,20 @@ mod tests {
 
     #[test]
     fn a_flag_that_names_a_session_beats_the_stateless_default() {
-        let stateless = Env { no_session: Some("1".into()), ..env() };
-        let rows = [("", Memory::None), ("--new-session", Memory::New), ("-c", Memory::Latest)];
+        let stateless = Env {
+            no_session: Some("1".into()),
+            ..env()
+        };
+        let rows = [
+            ("", Memory::None),
+            ("--new-session", Memory::New),
+            ("-c", Memory::Latest),
+        ];
         for (flags, expected) in rows {
-            match ask_in(&format!("-p hi {flags}"), &stateless).expect(flags).command {
+            match ask_in(&format!("-p hi {flags}"), &stateless)
+                .expect(flags)
+                .command
+            {
                 Command::Turn(t) => assert_eq!(t.memory, expected, "{flags}"),
                 other => panic!("{other:?}"),
             }
@@ -673,9 +797,15 @@ mod tests {
     fn what_makes_no_sense_is_a_usage_error_that_says_so() {
         let rows = [
             ("", "--prompt is required"),
-            ("-p hi --session-id 019aa0c4 --no-session", "--session-id and --no-session are mutually exclusive"),
+            (
+                "-p hi --session-id 019aa0c4 --no-session",
+                "--session-id and --no-session are mutually exclusive",
+            ),
             ("-p hi --continue --new-session", "mutually exclusive"),
-            ("--list-sessions --purge 3", "--list-sessions and --purge are mutually exclusive"),
+            (
+                "--list-sessions --purge 3",
+                "--list-sessions and --purge are mutually exclusive",
+            ),
             ("--list-sessions -p hi", "mutually exclusive"),
             ("-p hi --session-id null", "`null`"),
             ("-p hi --session-id=", "empty"),
@@ -713,14 +843,23 @@ mod tests {
     #[test]
     fn options_may_be_abbreviated_and_both_spellings_work() {
         for flag in ["--max_tokens", "--max-tokens", "--max_t", "--max-t"] {
-            assert_eq!(turn(&format!("-p hi {flag} 5")).options["num_predict"], 5, "{flag}");
+            assert_eq!(
+                turn(&format!("-p hi {flag} 5")).options["num_predict"],
+                5,
+                "{flag}"
+            );
         }
-        assert_eq!(ask("--purge-s 3").expect("purge").command, Command::Purge { days: 3 });
+        assert_eq!(
+            ask("--purge-s 3").expect("purge").command,
+            Command::Purge { days: 3 }
+        );
     }
 
     #[test]
     fn option_values_are_json_where_they_parse() {
-        let t = turn("-p hi --option seed=7 --option stop=END --option stop2=[\"a\"] --option num_predict=9");
+        let t = turn(
+            "-p hi --option seed=7 --option stop=END --option stop2=[\"a\"] --option num_predict=9",
+        );
         let expected = serde_json::json!({"seed": 7, "stop": "END", "stop2": ["a"], "num_predict": 9, "temperature": 0.1});
         assert_eq!(Value::Object(t.options), expected);
     }
@@ -742,7 +881,10 @@ mod tests {
     fn prompts_may_begin_with_a_hyphen_and_a_lone_one_is_stdin() {
         assert_eq!(turn("--prompt -").prompt, Source::Stdin);
         assert_eq!(turn("--prompt -x").prompt, Source::Text("-x".into()));
-        assert_eq!(turn("--prompt-file p.txt").prompt, Source::File("p.txt".into()));
+        assert_eq!(
+            turn("--prompt-file p.txt").prompt,
+            Source::File("p.txt".into())
+        );
     }
 
     #[test]
@@ -750,10 +892,40 @@ mod tests {
         let home = env();
         let rows: [(&str, Env, Option<&str>); 6] = [
             ("home", home.clone(), Some("/home/u/.ollama-prompt")),
-            ("store", Env { store: Some("/s".into()), ..home.clone() }, Some("/s")),
-            ("older name", Env { db_path: Some("/d".into()), ..home.clone() }, Some("/d")),
-            ("two", Env { store: Some("/s".into()), db_path: Some("/d".into()), ..home.clone() }, None),
-            ("database", Env { db_uri: true, store: Some("/s".into()), ..home }, None),
+            (
+                "store",
+                Env {
+                    store: Some("/s".into()),
+                    ..home.clone()
+                },
+                Some("/s"),
+            ),
+            (
+                "older name",
+                Env {
+                    db_path: Some("/d".into()),
+                    ..home.clone()
+                },
+                Some("/d"),
+            ),
+            (
+                "two",
+                Env {
+                    store: Some("/s".into()),
+                    db_path: Some("/d".into()),
+                    ..home.clone()
+                },
+                None,
+            ),
+            (
+                "database",
+                Env {
+                    db_uri: true,
+                    store: Some("/s".into()),
+                    ..home
+                },
+                None,
+            ),
             ("none", Env::default(), None),
         ];
         for (name, env, expected) in rows {
@@ -768,11 +940,41 @@ mod tests {
     #[test]
     fn a_variable_that_does_not_parse_is_named() {
         let rows = [
-            (Env { max_context_tokens: Some("many".into()), ..env() }, "OLLAMA_PROMPT_MAX_CONTEXT_TOKENS=many"),
-            (Env { max_context_tokens: Some("0".into()), ..env() }, "OLLAMA_PROMPT_MAX_CONTEXT_TOKENS=0"),
-            (Env { no_session: Some("maybe".into()), ..env() }, "OLLAMA_PROMPT_NO_SESSION=maybe"),
-            (Env { lock_timeout: Some("soon".into()), ..env() }, "OLLAMA_PROMPT_LOCK_TIMEOUT=soon"),
-            (Env { durability: Some("some".into()), ..env() }, "OLLAMA_PROMPT_DURABILITY=some"),
+            (
+                Env {
+                    max_context_tokens: Some("many".into()),
+                    ..env()
+                },
+                "OLLAMA_PROMPT_MAX_CONTEXT_TOKENS=many",
+            ),
+            (
+                Env {
+                    max_context_tokens: Some("0".into()),
+                    ..env()
+                },
+                "OLLAMA_PROMPT_MAX_CONTEXT_TOKENS=0",
+            ),
+            (
+                Env {
+                    no_session: Some("maybe".into()),
+                    ..env()
+                },
+                "OLLAMA_PROMPT_NO_SESSION=maybe",
+            ),
+            (
+                Env {
+                    lock_timeout: Some("soon".into()),
+                    ..env()
+                },
+                "OLLAMA_PROMPT_LOCK_TIMEOUT=soon",
+            ),
+            (
+                Env {
+                    durability: Some("some".into()),
+                    ..env()
+                },
+                "OLLAMA_PROMPT_DURABILITY=some",
+            ),
         ];
         for (env, part) in rows {
             let error = ask_in("-p hi", &env).expect_err(part);
@@ -783,7 +985,13 @@ mod tests {
 
     #[test]
     fn times_are_read_as_people_write_them() {
-        for (text, seconds) in [("90", 90.0), ("0.5", 0.5), ("90s", 90.0), ("10m", 600.0), ("1h 30m", 5400.0)] {
+        for (text, seconds) in [
+            ("90", 90.0),
+            ("0.5", 0.5),
+            ("90s", 90.0),
+            ("10m", 600.0),
+            ("1h 30m", 5400.0),
+        ] {
             assert_eq!(duration(text).expect(text).as_secs_f64(), seconds, "{text}");
         }
         for text in ["", "-1", "x", "10 parsecs", "NaN"] {

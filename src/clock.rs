@@ -7,7 +7,10 @@ use crate::session::event::Timestamp;
 
 /// Returns the current time, to the millisecond.
 #[must_use]
-#[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the one place that reads the clock"
+)]
 pub fn now() -> Timestamp {
     Timestamp::from_ms(Timestamp(Utc::now()).as_ms())
 }

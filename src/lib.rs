@@ -1,4 +1,31 @@
 //! Session-keeping command line for Ollama.
+//!
+//! # The map
+//!
+//! Modules in the order of their dependencies, the ones that know nobody first:
+//!
+//! * [`error`], [`warning`]: what can fail and what is worth telling, a table each
+//! * [`json`]: JSON as it is written to disk and to standard output
+//! * [`session`]: what a conversation is. Ids, events, the fold, the context plan. Pure
+//! * [`clock`]: the wall clock and randomness
+//! * [`tokens`]: how many tokens a text has
+//! * [`store`]: where conversations live; the only module that locks, appends and removes
+//! * [`prompt`]: where the prompt comes from
+//! * [`ollama`]: asking a server; the only async code
+//! * [`cli`]: what was typed and what was asked for; the only reader of the environment
+//! * [`commands`]: one file for each thing the program does
+//! * [`output`]: what is printed; the only module that prints
+//!
+//! # One run
+//!
+//! [`cli::parse`] turns arguments and environment into an [`cli::Invocation`]. For a turn,
+//! [`commands`] reads the prompt, reads the session without a lock, chooses what fits the budget,
+//! opens what the append will need, and writes a draft of the prompt that it holds while the
+//! model answers. The reply arrives in pieces, which [`output`] may show at once. Then, under the
+//! session's lock, what others appended meanwhile is folded in and the turn is written in one
+//! call; it is synced after the lock is free, the draft is removed, and one object is printed. A
+//! reply that arrived and could not be stored is printed all the same, and the exit status says
+//! so.
 #![warn(missing_docs)]
 
 pub mod cli;

@@ -8,7 +8,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::session::event::{Counted, Sent, Tokens, Turn, Usage};
+use crate::session::event::{Counted, Sent, Tokens, Turn};
 use crate::session::fold::SaidTurn;
 
 /// Tokens the template puts around a message, at most. Gemma's and Llama's take 4 to 8.
@@ -54,8 +54,12 @@ impl Ruler {
             let enough = bytes >= ENOUGH_TO_LEARN;
             enough.then(|| measured.saturating_sub(template) as f64 / bytes as f64)
         });
-        let most = ratios.fold(None, |most: Option<f64>, ratio| Some(most.map_or(ratio, |m| m.max(ratio))));
-        Self { tokens_per_byte: most.map(|ratio| (ratio * MARGIN).min(1.0)) }
+        let most = ratios.fold(None, |most: Option<f64>, ratio| {
+            Some(most.map_or(ratio, |m| m.max(ratio)))
+        });
+        Self {
+            tokens_per_byte: most.map(|ratio| (ratio * MARGIN).min(1.0)),
+        }
     }
 
     /// Counts a message without a vocabulary: learned, or its bytes.
@@ -63,10 +67,14 @@ impl Ruler {
     pub fn count(self, text: &str) -> Count {
         let bytes = text.len() as u64;
         match self.tokens_per_byte {
-            Some(ratio) => {
-                Count { tokens: scaled(bytes, ratio) + PER_MESSAGE, counted: Counted::Learned }
-            }
-            None => Count { tokens: bytes + PER_MESSAGE, counted: Counted::Bytes },
+            Some(ratio) => Count {
+                tokens: scaled(bytes, ratio) + PER_MESSAGE,
+                counted: Counted::Learned,
+            },
+            None => Count {
+                tokens: bytes + PER_MESSAGE,
+                counted: Counted::Bytes,
+            },
         }
     }
 
@@ -75,16 +83,26 @@ impl Ruler {
     #[must_use]
     pub fn count_well(self, text: &str) -> Count {
         match self.count(text) {
-            Count { counted: Counted::Bytes, tokens } => {
+            Count {
+                counted: Counted::Bytes,
+                tokens,
+            } => {
                 let better = scaled(tiktoken(text), MARGIN) + PER_MESSAGE;
-                Count { tokens: better.min(tokens), counted: Counted::Tiktoken }
+                Count {
+                    tokens: better.min(tokens),
+                    counted: Counted::Tiktoken,
+                }
             }
             learned => learned,
         }
     }
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of tokens, far below 2^52")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a count of tokens, far below 2^52"
+)]
 fn scaled(amount: u64, factor: f64) -> u64 {
     (amount as f64 * factor).ceil() as u64
 }
@@ -104,7 +122,9 @@ fn tiktoken(text: &str) -> u64 {
         VOCABULARIES_LOADED.fetch_add(1, Ordering::Relaxed);
     });
     let vocabulary = tiktoken_rs::cl100k_base_singleton();
-    pieces(text).map(|piece| vocabulary.encode_ordinary(piece).len() as u64).sum()
+    pieces(text)
+        .map(|piece| vocabulary.encode_ordinary(piece).len() as u64)
+        .sum()
 }
 
 /// Cuts a text at character boundaries into pieces of at most [`PIECE`] bytes.
@@ -117,64 +137,96 @@ fn pieces(mut text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Settles what a turn costs when it is sent again, now that the server has spoken. `before` is
-/// the turn before it in the context that was sent, if the system prompt is still the same.
+/// the turn before it in the context that was sent, if what was measured for it can be compared.
 #[must_use]
-pub fn settle(ruler: Ruler, prompt: &str, response: &str, thought: bool, usage: &Usage, sent: &Sent, before: Option<&Turn>) -> Tokens {
-    let answer = match usage.eval_count {
-        Some(tokens) if !thought => Count { tokens, counted: Counted::Measured },
-        _ => ruler.count(response),
+pub fn settle(ruler: Ruler, turn: &Turn, before: Option<&Turn>) -> Tokens {
+    let answer = match turn.usage.eval_count {
+        // The server counts thinking and answer together.
+        Some(tokens) if turn.thinking.is_none() => Count {
+            tokens,
+            counted: Counted::Measured,
+        },
+        _ => ruler.count(&turn.response),
     };
-    let question = question(prompt, usage, sent, before).unwrap_or_else(|| ruler.count(prompt));
+    let question = question(turn, before).unwrap_or_else(|| ruler.count(&turn.prompt));
     let counted = answer.counted.max(question.counted);
-    Tokens { prompt: question.tokens, response: answer.tokens, counted }
+    Tokens {
+        prompt: question.tokens,
+        response: answer.tokens,
+        counted,
+    }
 }
 
 /// Returns what the prompt cost: all of it in a first turn, what was added since the turn before
 /// in one that sent the same messages and more, else its share by bytes.
-fn question(prompt: &str, usage: &Usage, sent: &Sent, before: Option<&Turn>) -> Option<Count> {
-    let read = usage.prompt_eval_count?;
-    let bytes = prompt.len() as u64;
-    let measured = |tokens| Count { tokens, counted: Counted::Measured };
-    if sent.messages == 1 {
+fn question(turn: &Turn, before: Option<&Turn>) -> Option<Count> {
+    let read = turn.usage.prompt_eval_count?;
+    let bytes = turn.prompt.len() as u64;
+    let measured = |tokens| Count {
+        tokens,
+        counted: Counted::Measured,
+    };
+    if turn.sent.messages == 1 {
         return Some(measured(read));
     }
     let added = before.and_then(|before| {
-        let same_start = before.sent.turns + 1 == sent.turns
-            && (before.sent.from == sent.from || before.sent.turns == 0);
-        let known = before.usage.prompt_eval_count? + before.usage.eval_count?;
-        let added = read.checked_sub(known).filter(|_| same_start && before.thinking.is_none())?;
+        let known = goes_on(before, &turn.sent)?;
+        let added = read.checked_sub(known)?;
         (1..=bytes + PER_MESSAGE).contains(&added).then_some(added)
     });
+    let share = bytes as f64 / turn.sent.bytes.max(1) as f64;
     Some(added.map_or_else(
-        || Count { tokens: scaled(read, bytes as f64 / sent.bytes.max(1) as f64), counted: Counted::Learned },
+        || Count {
+            tokens: scaled(read, share),
+            counted: Counted::Learned,
+        },
         measured,
     ))
 }
 
-/// Returns how many tokens the server must have been sent at the least: what it measured in the
-/// turn before and that turn's reply, or, without one, a token for every 32 bytes (runs of white
-/// space in code come to about 16).
+/// Returns what `before` and the reply to it cost, if `sent` had the same messages and more.
+fn goes_on(before: &Turn, sent: &Sent) -> Option<u64> {
+    let same_start = before.sent.from == sent.from || before.sent.turns == 0;
+    let goes_on = same_start && before.sent.turns + 1 == sent.turns && before.thinking.is_none();
+    let known = before.usage.prompt_eval_count? + before.usage.eval_count?;
+    goes_on.then_some(known)
+}
+
+/// Returns how many tokens the server must have been sent at the least: 90 % of what the turn
+/// before and the reply to it cost (templates drop white space at the ends of a message), or,
+/// where that is not known, a token for every 32 bytes (runs of white space in code come to
+/// about 16).
 #[must_use]
 pub fn at_least(sent: &Sent, before: Option<&Turn>) -> u64 {
-    let known = before.filter(|before| before.sent.turns + 1 == sent.turns && before.thinking.is_none());
-    let known = known.and_then(|b| Some(b.usage.prompt_eval_count? + b.usage.eval_count? / 2));
-    known.unwrap_or(sent.bytes / 32)
+    let known = before.and_then(|before| goes_on(before, sent));
+    known.map_or(sent.bytes / 32, |known| known / 10 * 9)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::event::Timestamp;
     use crate::session::event::tests::id;
+    use crate::session::event::{Timestamp, Usage};
     use proptest::prelude::*;
 
     fn said(read: Option<u64>, messages: u64, bytes: u64) -> SaidTurn {
         let turn = Turn {
-            usage: Usage { prompt_eval_count: read, ..Usage::default() },
-            sent: Sent { messages, bytes, ..Sent::default() },
+            usage: Usage {
+                prompt_eval_count: read,
+                ..Usage::default()
+            },
+            sent: Sent {
+                messages,
+                bytes,
+                ..Sent::default()
+            },
             ..Turn::default()
         };
-        SaidTurn { id: id(1), ts: Timestamp::from_ms(1), turn }
+        SaidTurn {
+            id: id(1),
+            ts: Timestamp::from_ms(1),
+            turn,
+        }
     }
 
     #[test]
@@ -184,33 +236,115 @@ mod tests {
             ("unmeasured", vec![said(None, 1, 1000)], None),
             ("too short", vec![said(Some(50), 1, 100)], None),
             ("one", vec![said(Some(204), 1, 1000)], Some(0.25)),
-            ("the most", vec![said(Some(404), 1, 1000), said(Some(204), 1, 1000)], Some(0.5)),
-            ("never more than a byte", vec![said(Some(4000), 1, 1000)], Some(1.0)),
+            (
+                "the most",
+                vec![said(Some(404), 1, 1000), said(Some(204), 1, 1000)],
+                Some(0.5),
+            ),
+            (
+                "never more than a byte",
+                vec![said(Some(4000), 1, 1000)],
+                Some(1.0),
+            ),
         ];
         for (name, turns, expected) in rows {
-            assert_eq!(Ruler::from_turns(&turns).tokens_per_byte, expected, "{name}");
+            assert_eq!(
+                Ruler::from_turns(&turns).tokens_per_byte,
+                expected,
+                "{name}"
+            );
         }
     }
 
     #[test]
     fn a_turn_is_settled_from_what_the_server_measured() {
-        let usage = |p, e| Usage { prompt_eval_count: p, eval_count: e, ..Usage::default() };
-        let sent = |turns, messages, bytes| Sent { turns, messages, bytes, ..Sent::default() };
-        let before = Turn { usage: usage(Some(100), Some(20)), sent: sent(0, 1, 400), ..Turn::default() };
-        let thought = Turn { thinking: Some("hm".into()), ..before.clone() };
+        let usage = |p, e| Usage {
+            prompt_eval_count: p,
+            eval_count: e,
+            ..Usage::default()
+        };
+        let sent = |turns, messages, bytes| Sent {
+            turns,
+            messages,
+            bytes,
+            ..Sent::default()
+        };
+        let before = Turn {
+            usage: usage(Some(100), Some(20)),
+            sent: sent(0, 1, 400),
+            ..Turn::default()
+        };
+        let thought = Turn {
+            thinking: Some("hm".into()),
+            ..before.clone()
+        };
         let prompt = "x".repeat(40);
         let ruler = Ruler::default();
         let rows = [
-            ("first", usage(Some(12), Some(7)), sent(0, 1, 40), None, false, (12, 7, Counted::Measured)),
-            ("second", usage(Some(133), Some(7)), sent(1, 3, 500), Some(&before), false, (13, 7, Counted::Measured)),
-            ("by share", usage(Some(50), Some(7)), sent(0, 2, 400), None, false, (5, 7, Counted::Learned)),
-            ("after thought", usage(Some(100), Some(7)), sent(1, 3, 400), Some(&thought), false, (10, 7, Counted::Learned)),
-            ("with thought", usage(Some(12), Some(99)), sent(0, 1, 40), None, true, (12, 18, Counted::Bytes)),
-            ("silent server", usage(None, None), sent(0, 1, 40), None, false, (56, 18, Counted::Bytes)),
+            (
+                "first",
+                usage(Some(12), Some(7)),
+                sent(0, 1, 40),
+                None,
+                false,
+                (12, 7, Counted::Measured),
+            ),
+            (
+                "second",
+                usage(Some(133), Some(7)),
+                sent(1, 3, 500),
+                Some(&before),
+                false,
+                (13, 7, Counted::Measured),
+            ),
+            (
+                "by share",
+                usage(Some(50), Some(7)),
+                sent(0, 2, 400),
+                None,
+                false,
+                (5, 7, Counted::Learned),
+            ),
+            (
+                "after thought",
+                usage(Some(100), Some(7)),
+                sent(1, 3, 400),
+                Some(&thought),
+                false,
+                (10, 7, Counted::Learned),
+            ),
+            (
+                "with thought",
+                usage(Some(12), Some(99)),
+                sent(0, 1, 40),
+                None,
+                true,
+                (12, 18, Counted::Bytes),
+            ),
+            (
+                "silent server",
+                usage(None, None),
+                sent(0, 1, 40),
+                None,
+                false,
+                (56, 18, Counted::Bytes),
+            ),
         ];
         for (name, usage, sent, before, thought, (p, r, counted)) in rows {
-            let got = settle(ruler, &prompt, "ok", thought, &usage, &sent, before);
-            assert_eq!(got, Tokens { prompt: p, response: r, counted }, "{name}");
+            let turn = Turn {
+                prompt: prompt.clone(),
+                response: "ok".into(),
+                thinking: thought.then(|| "hm".into()),
+                usage,
+                sent,
+                ..Turn::default()
+            };
+            let expected = Tokens {
+                prompt: p,
+                response: r,
+                counted,
+            };
+            assert_eq!(settle(ruler, &turn, before), expected, "{name}");
         }
     }
 

@@ -56,27 +56,60 @@ pub enum Warning {
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Offline => write!(f, "answered by the built-in echo model: no server was asked (--offline)"),
+            Self::Offline => write!(
+                f,
+                "answered by the built-in echo model: no server was asked (--offline)"
+            ),
             Self::Concurrent(ids) => {
                 let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
-                write!(f, "turns of other processes were stored while this one was under way, and the model has not seen them: {}", ids.join(", "))
+                write!(
+                    f,
+                    "turns of other processes were stored while this one was under way, and the model has not seen them: {}",
+                    ids.join(", ")
+                )
             }
             Self::Damaged { session, places } => {
-                write!(f, "{places} unreadable places in the log of session {session} were passed over")
+                write!(
+                    f,
+                    "{places} unreadable places in the log of session {session} were passed over"
+                )
             }
-            Self::Unreadable { session, cause } => write!(f, "session {session} is not shown: {cause}"),
-            Self::NoLocks => write!(f, "locks do not work on the file system of the store: turns are kept, their order may not be"),
-            Self::Pruned { turns, max_context_tokens } => {
-                write!(f, "{turns} older turns left the context to fit {max_context_tokens} tokens; they stay in the history")
+            Self::Unreadable { session, cause } => {
+                write!(f, "session {session} is not shown: {cause}")
+            }
+            Self::NoLocks => write!(
+                f,
+                "locks do not work on the file system of the store: turns are kept, their order may not be"
+            ),
+            Self::Pruned {
+                turns,
+                max_context_tokens,
+            } => {
+                write!(
+                    f,
+                    "{turns} older turns left the context to fit {max_context_tokens} tokens; they stay in the history"
+                )
             }
             Self::TruncatedByServer { read, sent } => {
-                write!(f, "the server read {read} tokens of at least {sent} that were sent: the model has not seen the rest")
+                write!(
+                    f,
+                    "the server read {read} tokens of at least {sent} that were sent: the model has not seen the rest"
+                )
             }
             Self::WindowFull { tokens } => {
-                write!(f, "the reply stopped after {tokens} tokens because the context window was full, not at its end")
+                write!(
+                    f,
+                    "the reply stopped after {tokens} tokens because the context window was full, not at its end"
+                )
             }
-            Self::SurrogatesReplaced => write!(f, "the reply had invalid characters in it, replaced by U+FFFD"),
-            Self::UnderWay(session) => write!(f, "session {session} is not purged: a turn of it is under way"),
+            Self::SurrogatesReplaced => write!(
+                f,
+                "the reply had invalid characters in it, replaced by U+FFFD"
+            ),
+            Self::UnderWay(session) => write!(
+                f,
+                "session {session} is not purged: a turn of it is under way"
+            ),
         }
     }
 }

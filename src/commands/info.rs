@@ -7,7 +7,7 @@ use crate::output::{Metadata, SaidMessage, SessionInfo, Unfinished, Unreadable, 
 use crate::session::fold::{SaidTurn, Session};
 use crate::session::id::{SessionId, SessionRef};
 use crate::store::draft::FoundDraft;
-use crate::store::read::Snapshot;
+use crate::store::read::{Extent, Snapshot};
 use crate::store::{Store, not_found};
 
 /// Shows a session, every message ever said in it, and the turns that never became part of it.
@@ -15,19 +15,29 @@ pub(super) fn run(reference: &SessionRef, invocation: &Invocation) -> Result<Out
     let store = Store::open(invocation.store.path()?)?.ok_or_else(|| not_found(reference))?;
     let id = store.find(reference)?;
     let unfinished = unfinished(store.drafts()?, id);
-    let snapshot = match store.read(id)? {
+    let snapshot = match store.read(id, Extent::History)? {
         Some(snapshot) => snapshot,
         // A first turn that failed left only its draft: there is something to show.
         None if !unfinished.is_empty() => Snapshot::default(),
         None => return Err(not_found(reference).session(id)),
     };
     let info = info(id, snapshot, unfinished);
-    Ok(Outcome { answer: Answer::Session(Box::new(info)), warnings: Vec::new(), failure: None })
+    Ok(Outcome {
+        answer: Answer::Session(Box::new(info)),
+        warnings: Vec::new(),
+        failure: None,
+    })
 }
 
 fn info(id: SessionId, snapshot: Snapshot, unfinished: Vec<Unfinished>) -> SessionInfo {
-    let Snapshot { session, damage, .. } = snapshot;
-    let (created_at, last_used, start) = (session.created, session.last_used(), session.context_start());
+    let Snapshot {
+        session, damage, ..
+    } = snapshot;
+    let (created_at, last_used, start) = (
+        session.created,
+        session.last_used(),
+        session.context_start(),
+    );
     let context_tokens = session.context_tokens();
     let max_context_tokens = session.settings.max_context_tokens;
     let metadata = Metadata {
@@ -36,12 +46,21 @@ fn info(id: SessionId, snapshot: Snapshot, unfinished: Vec<Unfinished>) -> Sessi
         horizon: session.horizon.as_ref().map(|horizon| horizon.keep_from),
         unreadable: damage
             .into_iter()
-            .map(|(file, damage)| Unreadable { file, offset: damage.offset, bytes: damage.bytes })
+            .map(|(file, damage)| Unreadable {
+                file,
+                offset: damage.offset,
+                bytes: damage.bytes,
+            })
             .collect(),
     };
-    let Session { settings, turns, .. } = session;
-    let messages: Vec<SaidMessage> =
-        turns.into_iter().enumerate().flat_map(|(at, said)| messages(said, at >= start)).collect();
+    let Session {
+        settings, turns, ..
+    } = session;
+    let messages: Vec<SaidMessage> = turns
+        .into_iter()
+        .enumerate()
+        .flat_map(|(at, said)| messages(said, at >= start))
+        .collect();
     SessionInfo {
         session_id: id,
         model_name: settings.model,
@@ -74,7 +93,13 @@ fn messages(said: SaidTurn, in_context: bool) -> [SaidMessage; 2] {
     };
     [
         message("user", turn.prompt, turn.tokens.prompt, None, None),
-        message("assistant", turn.response, turn.tokens.response, Some(turn.model), turn.thinking),
+        message(
+            "assistant",
+            turn.response,
+            turn.tokens.response,
+            Some(turn.model),
+            turn.thinking,
+        ),
     ]
 }
 

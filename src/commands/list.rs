@@ -1,5 +1,7 @@
 //! The list of sessions, from the directories themselves.
 
+use std::cmp::Reverse;
+
 use super::{Answer, Outcome};
 use crate::cli::Invocation;
 use crate::error::Result;
@@ -7,6 +9,7 @@ use crate::output::{SessionList, SessionSummary};
 use crate::session::fold::Session;
 use crate::session::id::SessionId;
 use crate::store::Store;
+use crate::store::read::Extent;
 use crate::warning::Warning;
 
 /// Lists all sessions, the last used first. One that cannot be read is told and left out.
@@ -15,23 +18,37 @@ pub(super) fn run(invocation: &Invocation) -> Result<Outcome> {
     let mut warnings = Vec::new();
     if let Some(store) = Store::open(invocation.store.path()?)? {
         for id in store.ids()? {
-            match store.read(id) {
+            match store.read(id, Extent::History) {
                 Ok(Some(snapshot)) => {
                     let places = snapshot.damage.len();
                     if places > 0 {
-                        warnings.push(Warning::Damaged { session: id, places });
+                        warnings.push(Warning::Damaged {
+                            session: id,
+                            places,
+                        });
                     }
                     sessions.push(summary(id, &snapshot.session));
                 }
                 Ok(None) => {}
-                Err(error) => warnings.push(Warning::Unreadable { session: id, cause: error.to_string() }),
+                Err(error) => warnings.push(Warning::Unreadable {
+                    session: id,
+                    cause: error.to_string(),
+                }),
             }
         }
     }
-    sessions.sort_by(|a, b| (b.last_used, b.session_id).cmp(&(a.last_used, a.session_id)));
+    sessions.sort_by_key(|session| Reverse((session.last_used, session.session_id)));
     let total = sessions.len();
-    let list = SessionList { sessions, total, warnings: Vec::new() };
-    Ok(Outcome { answer: Answer::Sessions(list), warnings, failure: None })
+    let list = SessionList {
+        sessions,
+        total,
+        warnings: Vec::new(),
+    };
+    Ok(Outcome {
+        answer: Answer::Sessions(list),
+        warnings,
+        failure: None,
+    })
 }
 
 fn summary(id: SessionId, session: &Session) -> SessionSummary {

@@ -2,8 +2,11 @@
 //!
 //! A command returns what is to be printed and never prints it.
 
+mod exchange;
 mod info;
+mod keep;
 mod list;
+mod place;
 mod purge;
 mod request;
 mod turn;

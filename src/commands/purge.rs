@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::output::Purged;
 use crate::session::event::Timestamp;
 use crate::session::id::SessionId;
+use crate::store::read::Extent;
 use crate::store::{Store, Writable};
 use crate::warning::Warning;
 
@@ -18,16 +19,22 @@ pub(super) fn run(days: u32, invocation: &Invocation) -> Result<Outcome> {
     let mut warnings = Vec::new();
     let mut receipts = Vec::new();
     if let Some(store) = Store::open(invocation.store.path()?)? {
-        let writable = store.for_writing()?;
-        let cut = Cut { days, now: clock::now() };
+        let writable = store.for_writing(invocation.lock_timeout)?;
+        let cut = Cut {
+            days,
+            now: clock::now(),
+        };
         let busy = sweep_drafts(&store, &writable, cut)?;
         let why = format!("--purge {days}");
         for id in store.ids()? {
-            match store.read(id) {
+            match store.read(id, Extent::History) {
                 Ok(Some(snapshot)) if cut.is_before(snapshot.session.last_used()) => {}
                 Ok(_) => continue,
                 Err(error) => {
-                    warnings.push(Warning::Unreadable { session: id, cause: error.to_string() });
+                    warnings.push(Warning::Unreadable {
+                        session: id,
+                        cause: error.to_string(),
+                    });
                     continue;
                 }
             }
@@ -35,7 +42,7 @@ pub(super) fn run(days: u32, invocation: &Invocation) -> Result<Outcome> {
                 warnings.push(Warning::UnderWay(id));
                 continue;
             }
-            let receipt = writable.purge(id, &why, invocation.lock_timeout, |last_used| cut.is_before(last_used))?;
+            let receipt = writable.purge(id, &why, |last_used| cut.is_before(last_used))?;
             receipts.extend(receipt);
         }
     }
@@ -47,11 +54,19 @@ pub(super) fn run(days: u32, invocation: &Invocation) -> Result<Outcome> {
         bytes_freed: receipts.iter().map(|receipt| receipt.bytes).sum(),
         warnings: Vec::new(),
     };
-    Ok(Outcome { answer: Answer::Purged(purged), warnings, failure: None })
+    Ok(Outcome {
+        answer: Answer::Purged(purged),
+        warnings,
+        failure: None,
+    })
 }
 
 fn sentence(removed: usize, days: u32) -> String {
-    let sessions = if removed == 1 { "1 session".to_owned() } else { format!("{removed} sessions") };
+    let sessions = if removed == 1 {
+        "1 session".to_owned()
+    } else {
+        format!("{removed} sessions")
+    };
     match days {
         0 => format!("Removed {sessions}"),
         1 => format!("Removed {sessions} not used for 1 day"),
@@ -70,7 +85,10 @@ impl Cut {
     /// Tells whether a session last used then is to go. With 0 days any is, also one another
     /// machine's clock used tomorrow.
     fn is_before(self, last_used: Option<Timestamp>) -> bool {
-        let cut = self.now.as_ms().saturating_sub(u64::from(self.days) * DAY_MS);
+        let cut = self
+            .now
+            .as_ms()
+            .saturating_sub(u64::from(self.days) * DAY_MS);
         self.days == 0 || last_used.is_some_and(|used| used.as_ms() < cut)
     }
 }
@@ -107,7 +125,11 @@ mod tests {
         ];
         for (name, days, used, expected) in rows {
             let cut = Cut { days, now };
-            assert_eq!(cut.is_before(used.map(Timestamp::from_ms)), expected, "{name}");
+            assert_eq!(
+                cut.is_before(used.map(Timestamp::from_ms)),
+                expected,
+                "{name}"
+            );
         }
     }
 }

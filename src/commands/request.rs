@@ -45,7 +45,11 @@ impl<'a> Draft<'a> {
     /// # Errors
     /// `context_overflow` when what must be sent does not fit.
     pub(super) fn assemble(self) -> Result<Request<'a>> {
-        let num_predict = self.options.get("num_predict").and_then(Value::as_i64).unwrap_or(-1);
+        let num_predict = self
+            .options
+            .get("num_predict")
+            .and_then(Value::as_i64)
+            .unwrap_or(-1);
         let budget = Budget::new(self.max_context_tokens, num_predict);
         let ruler = Ruler::from_turns(self.turns);
         // First without a vocabulary: if everything fits even so, nothing hangs on it.
@@ -64,11 +68,22 @@ impl<'a> Draft<'a> {
             from: kept.first().map(|turn| turn.id),
             turns: kept.len() as u64,
             messages: messages.len() as u64,
-            bytes: messages.iter().map(|message| message.content.len() as u64).sum(),
+            bytes: messages
+                .iter()
+                .map(|message| message.content.len() as u64)
+                .sum(),
             num_ctx: asked,
         };
         let dropped_tokens = costs.turns[..plan.keep_from].iter().sum();
-        Ok(Request { messages, options, kept, dropped_tokens, tokens: plan.tokens, sent, ruler })
+        Ok(Request {
+            messages,
+            options,
+            kept,
+            dropped_tokens,
+            tokens: plan.tokens,
+            sent,
+            ruler,
+        })
     }
 
     fn costs(&self, count: impl Fn(&str) -> Count) -> Costs {
@@ -81,21 +96,39 @@ impl<'a> Draft<'a> {
             }
         });
         let system = self.system.map_or(0, |text| count(text).tokens);
-        Costs { turns: turns.collect(), fixed: system + count(self.prompt).tokens + PER_MESSAGE }
+        Costs {
+            turns: turns.collect(),
+            fixed: system + count(self.prompt).tokens + PER_MESSAGE,
+        }
     }
 
     fn messages(&self, kept: &'a [SaidTurn]) -> Vec<Message<'a>> {
-        let message = |role, text: &'a str| Message { role, content: Cow::Borrowed(text) };
+        let message = |role, text: &'a str| Message {
+            role,
+            content: Cow::Borrowed(text),
+        };
         let system = self.system.map(|text| message(Role::System, text));
         let said = kept.iter().flat_map(|said| {
-            [message(Role::User, &said.turn.prompt), message(Role::Assistant, &said.turn.response)]
+            [
+                message(Role::User, &said.turn.prompt),
+                message(Role::Assistant, &said.turn.response),
+            ]
         });
-        system.into_iter().chain(said).chain([message(Role::User, self.prompt)]).collect()
+        system
+            .into_iter()
+            .chain(said)
+            .chain([message(Role::User, self.prompt)])
+            .collect()
     }
 
     /// Asks a local server for a window that holds it all, unless the user did; Ollama's default
     /// would cut the beginning off without a word. Models in the cloud have the one they have.
-    fn num_ctx(&self, options: &mut Map<String, Value>, tokens: u64, num_predict: i64) -> Option<u64> {
+    fn num_ctx(
+        &self,
+        options: &mut Map<String, Value>,
+        tokens: u64,
+        num_predict: i64,
+    ) -> Option<u64> {
         if let Some(given) = options.get("num_ctx") {
             return given.as_u64();
         }
@@ -123,7 +156,9 @@ impl Costs {
 
 /// Tells whether a model runs in Ollama's cloud: its tag says so.
 fn is_cloud(model: &str) -> bool {
-    model.rsplit_once(':').is_some_and(|(_, tag)| tag == "cloud" || tag.ends_with("-cloud"))
+    model
+        .rsplit_once(':')
+        .is_some_and(|(_, tag)| tag == "cloud" || tag.ends_with("-cloud"))
 }
 
 fn too_much(overflow: Overflow, max_context_tokens: u64) -> Error {
@@ -132,9 +167,12 @@ fn too_much(overflow: Overflow, max_context_tokens: u64) -> Error {
         "about {tokens} tokens must be sent, and of {max_context_tokens} only {limit} are left beside the reply: {} too many",
         tokens - limit
     );
-    Error::new(Code::ContextOverflow, "the message does not fit the context")
-        .because(cause)
-        .hint("send less, raise --max-context-tokens, or lower --max_tokens")
+    Error::new(
+        Code::ContextOverflow,
+        "the message does not fit the context",
+    )
+    .because(cause)
+    .hint("send less, raise --max-context-tokens, or lower --max_tokens")
 }
 
 #[cfg(test)]

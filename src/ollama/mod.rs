@@ -3,7 +3,7 @@
 //! The request ([`wire`]), one line of the answer ([`chunk`]), the reply they add up to
 //! ([`reply`]), the stream ([`stream`]) and the refusals ([`refusal`]) are pure functions of
 //! bytes. [`client`] is the only async code of the program and stays thin; what happens on the
-//! way there is in [`transport`]. [`echo`] answers without any server.
+//! way there is in `transport`. [`echo`] answers without any server.
 
 pub mod chunk;
 pub mod client;

@@ -38,7 +38,12 @@ impl Printer {
             Command::Turn(turn) => turn.output,
             _ => Output::Json,
         };
-        Self { output, verbosity: invocation.verbosity, failed: None, ends_with_newline: true }
+        Self {
+            output,
+            verbosity: invocation.verbosity,
+            failed: None,
+            ends_with_newline: true,
+        }
     }
 
     /// Prints a piece of a reply, where pieces are asked for.
@@ -58,7 +63,11 @@ impl Printer {
     /// # Errors
     /// What failed in spite of the answer, or that standard output cannot be written.
     pub fn finish(mut self, outcome: Outcome) -> Result<()> {
-        let Outcome { answer, warnings, failure } = outcome;
+        let Outcome {
+            answer,
+            warnings,
+            failure,
+        } = outcome;
         if self.verbosity > 0 {
             self.warn(&warnings);
         }
@@ -90,7 +99,9 @@ impl Printer {
             return Err(error);
         }
         match self.failed {
-            Some(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(e).doing("write to", "standard output"),
+            Some(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+                Err(e).doing("write to", "standard output")
+            }
             _ => Ok(()),
         }
     }
@@ -109,7 +120,10 @@ impl Printer {
         }
         self.ends_with_newline = text.ends_with('\n');
         let mut out = io::stdout().lock();
-        self.failed = out.write_all(text.as_bytes()).and_then(|()| out.flush()).err();
+        self.failed = out
+            .write_all(text.as_bytes())
+            .and_then(|()| out.flush())
+            .err();
     }
 
     fn warn(&self, warnings: &[Warning]) {
@@ -124,6 +138,7 @@ impl Printer {
 /// # Errors
 /// When standard output cannot be written; not when it is closed.
 pub fn print_text(text: &str) -> Result<()> {
+    let text = format!("{}\n", text.trim_end());
     match io::stdout().lock().write_all(text.as_bytes()) {
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => written.doing("write to", "standard output"),
@@ -135,7 +150,10 @@ pub fn print_failure(error: &Error) {
     let report = error.report();
     if io::stderr().is_terminal() {
         say(&format!("error: {}", report.error));
-        if let Some(message) = report.server_message.filter(|message| !report.error.contains(*message)) {
+        if let Some(message) = report
+            .server_message
+            .filter(|message| !report.error.contains(*message))
+        {
             say(&format!("  server: {message}"));
         }
         if let Some(hint) = report.hint {
@@ -152,4 +170,3 @@ fn say(line: &str) {
     let line = text::harmless(line).replace('\n', " ");
     let _ = io::stderr().write_all((line + "\n").as_bytes());
 }
-

@@ -57,16 +57,14 @@ pub struct TurnReport {
 impl TurnReport {
     /// Makes a report of a reply; `model` stands in where the server names none.
     #[must_use]
-    pub fn new(
-        model: String,
-        reply: Reply,
-        context_usage: ContextUsage,
-        turn: Option<TurnStatus>,
-        session_id: Option<SessionId>,
-    ) -> Self {
+    pub fn new(model: &str, reply: Reply, context_usage: ContextUsage) -> Self {
         let usage = reply.usage;
         Self {
-            model: if reply.model.is_empty() { model } else { reply.model },
+            model: if reply.model.is_empty() {
+                model.to_owned()
+            } else {
+                reply.model
+            },
             created_at: usage.created_at,
             done: reply.done,
             done_reason: reply.done_reason,
@@ -80,11 +78,19 @@ impl TurnReport {
             thinking: reply.thinking,
             context: None,
             tool_calls: reply.tool_calls,
-            turn,
+            turn: None,
             context_usage,
             warnings: Vec::new(),
-            session_id,
+            session_id: None,
         }
+    }
+
+    /// Adds the session the turn belongs to.
+    #[must_use]
+    pub fn in_session(mut self, id: SessionId, turn: TurnStatus) -> Self {
+        self.session_id = Some(id);
+        self.turn = Some(turn);
+        self
     }
 }
 
@@ -99,20 +105,6 @@ pub struct TurnStatus {
     pub concurrent_with: Vec<EventId>,
     /// Whether it is on disk.
     pub stored: bool,
-}
-
-impl TurnStatus {
-    /// Makes the status of a turn that is on disk.
-    #[must_use]
-    pub fn stored(id: EventId, parent: Option<EventId>, concurrent_with: Vec<EventId>) -> Self {
-        Self { id: Some(id), parent, concurrent_with, stored: true }
-    }
-
-    /// Makes the status of a turn that could not be stored.
-    #[must_use]
-    pub fn not_stored(parent: Option<EventId>) -> Self {
-        Self { id: None, parent, concurrent_with: Vec::new(), stored: false }
-    }
 }
 
 /// How full the context is, in tokens.
@@ -140,25 +132,18 @@ pub struct ContextUsage {
 }
 
 impl ContextUsage {
-    /// Makes a usage; `turns` are those kept and dropped.
+    /// Returns what can be said from the two figures alone.
     #[must_use]
-    pub fn new(
-        sent_tokens: u64,
-        measured: bool,
-        max_context_tokens: u64,
-        turns: Option<(u64, u64)>,
-        num_ctx: Option<u64>,
-        truncated_by_server: bool,
-    ) -> Self {
+    pub fn of(sent_tokens: u64, max_context_tokens: u64) -> Self {
         Self {
             sent_tokens,
-            measured,
+            measured: false,
             max_context_tokens,
             percent: percent(sent_tokens, max_context_tokens),
-            kept_turns: turns.map(|(kept, _)| kept),
-            dropped_turns: turns.map(|(_, dropped)| dropped),
-            num_ctx,
-            truncated_by_server,
+            kept_turns: None,
+            dropped_turns: None,
+            num_ctx: None,
+            truncated_by_server: false,
         }
     }
 }

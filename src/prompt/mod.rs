@@ -31,7 +31,10 @@ pub enum Source {
 pub fn read(source: &Source, what: &str) -> Result<String> {
     let text = match source {
         Source::Text(text) => text.clone(),
-        Source::Stdin => read_all(io::stdin().lock(), &format!("the {what} from standard input"))?,
+        Source::Stdin => read_all(
+            io::stdin().lock(),
+            &format!("the {what} from standard input"),
+        )?,
         Source::File(path) => {
             let what = format!("the {what} from `{}`", path.display());
             let file = File::open(path).map_err(|cause| unreadable(&what, cause))?;
@@ -54,7 +57,8 @@ fn read_all(reader: impl Read, what: &str) -> Result<String> {
     }
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
-        unreadable(what, format!("byte {at} is not UTF-8")).hint("convert it first, for example with iconv -t UTF-8")
+        unreadable(what, format!("byte {at} is not UTF-8"))
+            .hint("convert it first, for example with iconv -t UTF-8")
     })
 }
 
@@ -69,10 +73,22 @@ mod tests {
     #[test]
     fn a_text_is_kept_as_it_is_or_refused() {
         let rows: [(&str, &[u8], std::result::Result<&str, &str>); 4] = [
-            ("as it is", "a\0b\u{2028}\n".as_bytes(), Ok("a\0b\u{2028}\n")),
+            (
+                "as it is",
+                "a\0b\u{2028}\n".as_bytes(),
+                Ok("a\0b\u{2028}\n"),
+            ),
             ("empty is for the caller to refuse", b"", Ok("")),
-            ("not UTF-8", b"ab\xffc", Err("cannot read it: byte 2 is not UTF-8")),
-            ("cut character", &"é".as_bytes()[..1], Err("cannot read it: byte 0 is not UTF-8")),
+            (
+                "not UTF-8",
+                b"ab\xffc",
+                Err("cannot read it: byte 2 is not UTF-8"),
+            ),
+            (
+                "cut character",
+                &"é".as_bytes()[..1],
+                Err("cannot read it: byte 0 is not UTF-8"),
+            ),
         ];
         for (name, bytes, expected) in rows {
             let got = read_all(bytes, "it").map_err(|e| e.to_string());

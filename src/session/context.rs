@@ -19,8 +19,14 @@ impl Budget {
     #[must_use]
     pub fn new(max_context_tokens: u64, num_predict: i64) -> Self {
         let half = max_context_tokens / 2;
-        let reply_room = u64::try_from(num_predict).ok().filter(|n| *n > 0).map_or(half, |n| n.min(half));
-        Self { max_context_tokens, reply_room }
+        let reply_room = u64::try_from(num_predict)
+            .ok()
+            .filter(|n| *n > 0)
+            .map_or(half, |n| n.min(half));
+        Self {
+            max_context_tokens,
+            reply_room,
+        }
     }
 
     /// Returns what a request may never exceed.
@@ -75,7 +81,9 @@ pub struct Overflow {
 /// # Errors
 /// When the newest turn and `fixed` exceed the limit.
 pub fn plan(turns: &[u64], fixed: u64, budget: Budget) -> Result<Plan, Overflow> {
-    let mut tokens = turns.iter().fold(fixed, |sum, cost| sum.saturating_add(*cost));
+    let mut tokens = turns
+        .iter()
+        .fold(fixed, |sum, cost| sum.saturating_add(*cost));
     let mut keep_from = 0;
     if tokens > budget.high_water() {
         while tokens > budget.low_water() && keep_from + 1 < turns.len() {
@@ -84,7 +92,11 @@ pub fn plan(turns: &[u64], fixed: u64, budget: Budget) -> Result<Plan, Overflow>
         }
     }
     let limit = budget.limit();
-    if tokens > limit { Err(Overflow { tokens, limit }) } else { Ok(Plan { keep_from, tokens }) }
+    if tokens > limit {
+        Err(Overflow { tokens, limit })
+    } else {
+        Ok(Plan { keep_from, tokens })
+    }
 }
 
 /// Chooses the window to ask of a local server: the smallest power of two from 4096 on (Ollama's
@@ -94,7 +106,10 @@ pub fn plan(turns: &[u64], fixed: u64, budget: Budget) -> Result<Plan, Overflow>
 pub fn num_ctx(request: u64, reply: u64, before: Option<u64>) -> u64 {
     const SMALLEST: u64 = 4096;
     const LARGEST: u64 = 1 << 31;
-    let needed = request.saturating_add(reply).clamp(SMALLEST, LARGEST).next_power_of_two();
+    let needed = request
+        .saturating_add(reply)
+        .clamp(SMALLEST, LARGEST)
+        .next_power_of_two();
     needed.max(before.unwrap_or(0))
 }
 
@@ -116,14 +131,19 @@ mod tests {
         ];
         for (budget, num_predict, limit, high, low) in rows {
             let b = Budget::new(budget, num_predict);
-            assert_eq!((b.limit(), b.high_water(), b.low_water()), (limit, high, low), "{budget} {num_predict}");
+            assert_eq!(
+                (b.limit(), b.high_water(), b.low_water()),
+                (limit, high, low),
+                "{budget} {num_predict}"
+            );
         }
     }
 
     #[test]
     fn whole_turns_go_oldest_first_and_the_newest_stays() {
         let budget = Budget::new(1000, 100);
-        let rows: [(&str, &[u64], u64, Result<(usize, u64), u64>); 6] = [
+        type Row = (&'static str, &'static [u64], u64, Result<(usize, u64), u64>);
+        let rows: [Row; 6] = [
             ("nothing yet", &[], 100, Ok((0, 100))),
             ("exactly 90 %", &[400, 400], 100, Ok((0, 900))),
             ("one over", &[401, 400], 100, Ok((1, 500))),
@@ -149,7 +169,11 @@ mod tests {
             (10, 10, Some(5000), 5000),
         ];
         for (request, reply, before, expected) in rows {
-            assert_eq!(num_ctx(request, reply, before), expected, "{request} {reply} {before:?}");
+            assert_eq!(
+                num_ctx(request, reply, before),
+                expected,
+                "{request} {reply} {before:?}"
+            );
         }
     }
 

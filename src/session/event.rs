@@ -92,7 +92,9 @@ pub enum Body {
 }
 
 impl Body {
-    fn type_name(&self) -> &str {
+    /// Returns the name of the type, as it is in the line.
+    #[must_use]
+    pub fn type_name(&self) -> &str {
         match self {
             Self::Session(_) => "session",
             Self::Turn(_) => "turn",
@@ -278,11 +280,14 @@ pub struct Prune {
     pub keep_from: EventId,
     /// How the choice was made.
     pub strategy: String,
+    /// Turns from the horizon on when this was written: a reader who starts from the end has them
+    /// all when it has as many.
+    pub kept_turns: u64,
     /// Turns before the horizon, all of them.
     pub dropped_turns: u64,
     /// Their tokens, as far as known.
     pub dropped_tokens: u64,
-    /// The settings in force, so that a reader who starts from the end need not go further back.
+    /// The settings in force, so that such a reader need not go further back for them.
     pub settings: Settings,
 }
 

@@ -35,10 +35,13 @@ pub struct SaidTurn {
 pub struct Session {
     /// The settings in force.
     pub settings: Settings,
-    /// When the first event was written; `None` without events.
+    /// When the first event that was read was written; `None` without events.
     pub created: Option<Timestamp>,
-    /// Every turn, in the order of ids.
+    /// Every turn that was read, in the order of ids.
     pub turns: Vec<SaidTurn>,
+    /// Turns before those, which a reader who started from the end has left alone. All of them
+    /// lie before the horizon.
+    pub earlier_turns: u64,
     /// The newest horizon that holds.
     pub horizon: Option<Prune>,
     /// The highest id of any event.
@@ -53,6 +56,7 @@ impl Default for Session {
             settings: Settings::default(),
             created: None,
             turns: Vec::new(),
+            earlier_turns: 0,
             horizon: None,
             highest: None,
             version: VERSION,
@@ -76,20 +80,50 @@ pub fn fold(entries: impl IntoIterator<Item = Entry>) -> Session {
     session
 }
 
+/// Folds the events from the end of a log back to its newest horizon and to all turns from there
+/// on, in the order of ids. Everything before them is out of the context.
+pub fn fold_tail(horizon: &Prune, events: impl IntoIterator<Item = Event>) -> Session {
+    let mut session = Session {
+        earlier_turns: horizon.dropped_turns,
+        ..Session::default()
+    };
+    for event in events {
+        let snapshot = match &event.body {
+            Body::Turn(_) if event.id < horizon.keep_from => continue,
+            Body::Prune(prune) if prune == horizon => Some(prune.settings.clone()),
+            _ => None,
+        };
+        session.apply(event);
+        session.settings.overlay(snapshot.unwrap_or_default());
+    }
+    session
+}
+
 impl Session {
     /// Applies an event whose id is higher than that of every event before it.
     pub fn apply(&mut self, event: Event) {
-        debug_assert!(self.highest.is_none_or(|highest| event.id > highest), "{event:?}");
+        debug_assert!(
+            self.highest.is_none_or(|highest| event.id > highest),
+            "{event:?}"
+        );
         self.highest = Some(event.id);
         self.version = self.version.max(event.v);
         self.created.get_or_insert(event.ts);
         match event.body {
             Body::Session(header) => self.settings.overlay(header.settings),
             Body::Set(settings) => self.settings.overlay(settings),
-            Body::Turn(turn) => self.turns.push(SaidTurn { id: event.id, ts: event.ts, turn: *turn }),
+            Body::Turn(turn) => self.turns.push(SaidTurn {
+                id: event.id,
+                ts: event.ts,
+                turn: *turn,
+            }),
             Body::Prune(prune) => {
                 // Two writers may move the horizon at once; it never moves back by accident.
-                if self.horizon.as_ref().is_none_or(|now| prune.keep_from >= now.keep_from) {
+                if self
+                    .horizon
+                    .as_ref()
+                    .is_none_or(|now| prune.keep_from >= now.keep_from)
+                {
                     self.horizon = Some(prune);
                 }
             }
@@ -100,14 +134,31 @@ impl Session {
     /// Returns the position in `turns` of the oldest turn that is still in the context.
     #[must_use]
     pub fn context_start(&self) -> usize {
-        let Some(horizon) = &self.horizon else { return 0 };
-        self.turns.partition_point(|turn| turn.id < horizon.keep_from)
+        let Some(horizon) = &self.horizon else {
+            return 0;
+        };
+        self.turns
+            .partition_point(|turn| turn.id < horizon.keep_from)
+    }
+
+    /// Returns how many turns the session has, read or not.
+    #[must_use]
+    pub fn turn_count(&self) -> u64 {
+        self.earlier_turns + self.turns.len() as u64
+    }
+
+    /// Returns the turns that are in the context.
+    #[must_use]
+    pub fn context(&self) -> &[SaidTurn] {
+        &self.turns[self.context_start()..]
     }
 
     /// Returns the tokens of the turns that are in the context.
     #[must_use]
     pub fn context_tokens(&self) -> u64 {
-        let tokens = self.turns[self.context_start()..].iter().map(|said| said.turn.tokens);
+        let tokens = self.turns[self.context_start()..]
+            .iter()
+            .map(|said| said.turn.tokens);
         tokens.map(|tokens| tokens.prompt + tokens.response).sum()
     }
 
@@ -133,13 +184,17 @@ mod tests {
     use proptest::prelude::*;
 
     fn entry(event: Event) -> Entry {
-        Entry { raw: event.to_line().into_bytes(), event }
+        Entry {
+            raw: event.to_line().into_bytes(),
+            event,
+        }
     }
 
     fn prune(at: u64, keep_from: u64) -> Event {
         let prune = Prune {
             keep_from: id(keep_from),
             strategy: "fifo".into(),
+            kept_turns: 0,
             dropped_turns: 0,
             dropped_tokens: 0,
             settings: Settings::default(),
@@ -148,7 +203,13 @@ mod tests {
     }
 
     fn set(at: u64, model: &str) -> Event {
-        event(at, Body::Set(Settings { model: Some(model.into()), ..Settings::default() }))
+        event(
+            at,
+            Body::Set(Settings {
+                model: Some(model.into()),
+                ..Settings::default()
+            }),
+        )
     }
 
     /// Any event of a small world, so that ids collide and horizons cross.
@@ -170,7 +231,10 @@ mod tests {
 
     #[test]
     fn settings_are_the_last_said_key_by_key() {
-        let system = Settings { system: Some("s".into()), ..Settings::default() };
+        let system = Settings {
+            system: Some("s".into()),
+            ..Settings::default()
+        };
         let got = fold([set(3, "late"), event(2, Body::Set(system)), set(1, "early")].map(entry));
         assert_eq!(got.settings.model.as_deref(), Some("late"));
         assert_eq!(got.settings.system.as_deref(), Some("s"));

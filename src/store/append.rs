@@ -1,7 +1,7 @@
 //! Appending: the one way anything gets into a session.
 //!
 //! What can be refused is refused before the model is asked, by opening what will be needed
-//! ([`Writer::prepare`]). After the answer, under the lock: fold in what others appended, let the
+//! (`Writer::prepare`). After the answer, under the lock: fold in what others appended, let the
 //! caller decide what to write knowing that, write it in one call, unlock, and only then sync.
 //! The sync outside the lock is what makes many writers fast (theirs coalesce), and it is safe: a
 //! turn is acknowledged only after its own.
@@ -27,6 +27,7 @@ use crate::session::id::{EventId, SessionId};
 pub struct Writer<'a> {
     sessions: &'a Dir,
     locks: &'a Dir,
+    patience: Duration,
     id: SessionId,
     lock_file: LockFile,
 }
@@ -45,8 +46,10 @@ pub struct Appended {
 pub struct Found<'a> {
     /// The session, everything that is in the log by now included.
     pub session: &'a Session,
-    /// Turns that the snapshot did not have.
+    /// Turns that were appended since the snapshot was taken.
     pub concurrent: Vec<EventId>,
+    /// Whether events are not where they were written: the horizon is to be stated anew.
+    pub is_shuffled: bool,
 }
 
 impl<'a> Writer<'a> {
@@ -55,7 +58,12 @@ impl<'a> Writer<'a> {
     ///
     /// # Errors
     /// When the lock or the log cannot be opened for writing.
-    pub(super) fn prepare(sessions: &'a Dir, locks: &'a Dir, id: SessionId) -> Result<Self> {
+    pub(super) fn prepare(
+        sessions: &'a Dir,
+        locks: &'a Dir,
+        patience: Duration,
+        id: SessionId,
+    ) -> Result<Self> {
         let lock_file = LockFile::open(locks, id)?;
         let name = id.to_string();
         match sessions.open_dir(&name) {
@@ -68,7 +76,13 @@ impl<'a> Writer<'a> {
                 }
             }
         }
-        Ok(Self { sessions, locks, id, lock_file })
+        Ok(Self {
+            sessions,
+            locks,
+            patience,
+            id,
+            lock_file,
+        })
     }
 
     /// Appends the events `decide` returns. A session the snapshot found empty is made if it is
@@ -82,25 +96,40 @@ impl<'a> Writer<'a> {
         self,
         snapshot: Snapshot,
         durability: Durability,
-        patience: Duration,
         decide: impl FnOnce(Found<'_>) -> Result<Vec<Body>>,
     ) -> Result<Appended> {
-        let Self { sessions, locks, id, lock_file } = self;
+        let Self {
+            sessions,
+            locks,
+            patience,
+            id,
+            lock_file,
+        } = self;
         let known = snapshot.session.created.is_some();
         let lock = lock_file.lock(locks, patience)?;
         let (dir, made_dir) = open_or_make(sessions, id, known)?;
         let path = dir.path_of(LOG);
         let (log, made_log) = match dir.open_file(LOG, Access::Append) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => (dir.create_file(LOG).doing("make", &path)?, true),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                (dir.create_file(LOG).doing("make", &path)?, true)
+            }
             opened => (opened.doing("open for appending", &path)?, false),
         };
         let len = log.metadata().doing("look at", &path)?.len();
         let seen: Vec<EventId> = snapshot.session.turns.iter().map(|turn| turn.id).collect();
         let now = snapshot.catch_up(&dir, &log, len)?;
         refuse_newer(&now.session, id)?;
-        let concurrent = now.session.turns.iter().map(|turn| turn.id);
-        let concurrent = concurrent.filter(|id| seen.binary_search(id).is_err()).collect();
-        let bodies = decide(Found { session: &now.session, concurrent })?;
+        let concurrent = now.session.turns.iter().map(|turn| turn.id).filter(|id| {
+            // A snapshot of the context does not know what lies before it.
+            seen.first().is_none_or(|first| id > first) && seen.binary_search(id).is_err()
+        });
+        let concurrent = concurrent.collect();
+        let is_shuffled = now.is_shuffled;
+        let bodies = decide(Found {
+            session: &now.session,
+            concurrent,
+            is_shuffled,
+        })?;
         let (ids, bytes) = encode(bodies, now.session.highest, len, !now.ends_with_newline)?;
         write_whole(&log, &bytes, len).doing("append to", &path)?;
         let locked = lock.excludes();
@@ -128,10 +157,16 @@ pub(super) fn create(
 ) -> Result<Appended> {
     let (ids, bytes) = encode(bodies, None, 0, false)?;
     let name = id.to_string();
-    sessions.make_dir(&name).doing("make the session", sessions.path_of(&name))?;
-    let dir = sessions.open_dir(&name).doing("open the session", sessions.path_of(&name))?;
+    sessions
+        .make_dir(&name)
+        .doing("make the session", sessions.path_of(&name))?;
+    let dir = sessions
+        .open_dir(&name)
+        .doing("open the session", sessions.path_of(&name))?;
     let path = dir.path_of(LOG);
-    let written = dir.create_file(LOG).and_then(|log| write_whole(&log, &bytes, 0).map(|()| log));
+    let written = dir
+        .create_file(LOG)
+        .and_then(|log| write_whole(&log, &bytes, 0).map(|()| log));
     let log = match written {
         Ok(log) => log,
         Err(cause) => {
@@ -152,14 +187,18 @@ fn open_or_make(sessions: &Dir, id: SessionId, known: bool) -> Result<(Dir, bool
     let name = id.to_string();
     let path = sessions.path_of(&name);
     match sessions.open_dir(&name) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound && known => {
-            Err(Error::new(Code::StoreIo, format!("cannot append to the session {id}"))
-                .because("it was purged meanwhile")
-                .hint("the reply is printed, and kept in the draft"))
-        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound && known => Err(Error::new(
+            Code::StoreIo,
+            format!("cannot append to the session {id}"),
+        )
+        .because("it was purged meanwhile")
+        .hint("the reply is printed, and kept in the draft")),
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             sessions.make_dir(&name).doing("make the session", &path)?;
-            Ok((sessions.open_dir(&name).doing("open the session", &path)?, true))
+            Ok((
+                sessions.open_dir(&name).doing("open the session", &path)?,
+                true,
+            ))
         }
         opened => Ok((opened.doing("open the session", &path)?, false)),
     }
@@ -172,7 +211,10 @@ fn open_or_make(sessions: &Dir, id: SessionId, known: bool) -> Result<(Dir, bool
 pub fn refuse_newer(session: &Session, id: SessionId) -> Result<()> {
     if session.is_newer_than_this_program() {
         let sentence = format!("cannot append to the session {id}");
-        let cause = format!("a newer program wrote format {} to it, and this one knows {VERSION}", session.version);
+        let cause = format!(
+            "a newer program wrote format {} to it, and this one knows {VERSION}",
+            session.version
+        );
         return Err(Error::new(Code::StoreUnsupported, sentence)
             .because(cause)
             .hint("upgrade ollama-prompt; reading works with this one"));
@@ -194,7 +236,14 @@ fn encode(
     for body in bodies {
         let id = EventId::next(ts.as_ms(), highest, clock::random_bits());
         let at = Some(len + bytes.len() as u64);
-        let line = Event { v: VERSION, id, ts, at, body }.to_line();
+        let line = Event {
+            v: VERSION,
+            id,
+            ts,
+            at,
+            body,
+        }
+        .to_line();
         if line.len() as u64 > LONGEST_LINE {
             return Err(too_long(line.len() as u64));
         }
@@ -210,7 +259,9 @@ fn encode(
 #[must_use]
 pub fn too_long(bytes: u64) -> Error {
     Error::new(Code::StoreUnsupported, "cannot store the turn")
-        .because(format!("it has {bytes} bytes, and a line of the log at most {LONGEST_LINE}"))
+        .because(format!(
+            "it has {bytes} bytes, and a line of the log at most {LONGEST_LINE}"
+        ))
         .hint("send less at once, or use --no-session")
 }
 
@@ -251,7 +302,10 @@ fn sync_dir(dir: &Dir) -> Result<()> {
 fn not_synced(cause: &io::Error, dir: &Dir) -> Error {
     Error::new(
         Code::StoreIo,
-        format!("the turn is written but may not be on disk: cannot sync `{}`", dir.path().display()),
+        format!(
+            "the turn is written but may not be on disk: cannot sync `{}`",
+            dir.path().display()
+        ),
     )
     .because(cause)
     .hint("check the disk; the turn is in the log unless the machine loses power")

@@ -75,7 +75,11 @@ impl<'a> OpenDraft<'a> {
     pub(super) fn create(dir: &'a Dir, draft: Draft) -> Result<Self> {
         let name = file_name(draft.id);
         let held = write_new(dir, &name, &draft).doing("write the draft", dir.path_of(&name))?;
-        Ok(Self { dir, draft, _held: held })
+        Ok(Self {
+            dir,
+            draft,
+            _held: held,
+        })
     }
 
     /// Removes the draft: its turn is stored. One that cannot be removed does no harm but to be
@@ -128,7 +132,9 @@ pub struct FoundDraft {
 pub(super) fn list(dir: &Dir) -> Result<Vec<FoundDraft>> {
     let mut ids: Vec<EventId> = Vec::new();
     dir.for_each_name(|name| {
-        let id = name.strip_suffix(DRAFT_SUFFIX).and_then(|id| id.parse::<EventId>().ok());
+        let id = name
+            .strip_suffix(DRAFT_SUFFIX)
+            .and_then(|id| id.parse::<EventId>().ok());
         ids.extend(id);
     })
     .doing("list", dir.path())?;
@@ -142,7 +148,11 @@ fn find(dir: &Dir, id: EventId) -> Option<FoundDraft> {
     let mut text = Vec::new();
     let read = file.take(LARGEST).read_to_end(&mut text);
     let draft = read.ok().and_then(|_| serde_json::from_slice(&text).ok());
-    Some(FoundDraft { id, under_way, draft })
+    Some(FoundDraft {
+        id,
+        under_way,
+        draft,
+    })
 }
 
 /// Removes a draft.

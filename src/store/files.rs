@@ -44,7 +44,10 @@ impl Dir {
     pub fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))?;
-        Ok(Self { fd, path: path.to_owned() })
+        Ok(Self {
+            fd,
+            path: path.to_owned(),
+        })
     }
 
     /// Opens a directory in this one, which is not a link.
@@ -77,7 +80,10 @@ impl Dir {
     fn open_dir_with(&self, name: &str, extra: OFlags) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | extra;
         let fd = retry_on_intr(|| rustix::fs::openat(&self.fd, name, flags, Mode::empty()))?;
-        Ok(Self { fd, path: self.path.join(name) })
+        Ok(Self {
+            fd,
+            path: self.path.join(name),
+        })
     }
 
     /// Makes a directory in this one, for the user alone.
@@ -85,7 +91,11 @@ impl Dir {
     /// # Errors
     /// As the system says; `AlreadyExists` where there is something of that name.
     pub fn make_dir(&self, name: &str) -> io::Result<()> {
-        Ok(rustix::fs::mkdirat(&self.fd, name, Mode::from_raw_mode(DIRECTORY_MODE))?)
+        Ok(rustix::fs::mkdirat(
+            &self.fd,
+            name,
+            Mode::from_raw_mode(DIRECTORY_MODE),
+        )?)
     }
 
     /// Opens a regular file in this directory.
@@ -111,7 +121,10 @@ impl Dir {
     /// # Errors
     /// As the system says; `AlreadyExists` where there is something of that name.
     pub fn create_file(&self, name: &str) -> io::Result<File> {
-        self.open_at(name, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::APPEND)
+        self.open_at(
+            name,
+            OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::APPEND,
+        )
     }
 
     fn open_at(&self, name: &str, flags: OFlags) -> io::Result<File> {
@@ -125,7 +138,11 @@ impl Dir {
     /// # Errors
     /// As the system says; `NotFound` where there is nothing.
     pub fn stat(&self, name: &str) -> io::Result<Stat> {
-        Ok(rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)?)
+        Ok(rustix::fs::statat(
+            &self.fd,
+            name,
+            AtFlags::SYMLINK_NOFOLLOW,
+        )?)
     }
 
     /// Returns what is known of the directory itself.

@@ -7,7 +7,10 @@
 //!
 //! fs2 is called by its full name: since Rust 1.89 `File` has methods of its own with some of
 //! these names, and a method call would pick those without a word.
-#![expect(clippy::disallowed_methods, reason = "this is the one place that locks")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this is the one place that locks"
+)]
 
 use std::fs::File;
 use std::io;
@@ -51,7 +54,9 @@ impl LockFile {
     /// When the directory cannot be written.
     pub fn open(locks: &Dir, session: SessionId) -> Result<Self> {
         let name = format!("{:02x}", session.stripe());
-        let file = locks.open_file(&name, Access::Lock).doing("open the lock", locks.path_of(&name))?;
+        let file = locks
+            .open_file(&name, Access::Lock)
+            .doing("open the lock", locks.path_of(&name))?;
         Ok(Self { file, name })
     }
 
@@ -67,17 +72,27 @@ impl LockFile {
             let (locked, excludes) = match wait(file, deadline) {
                 Err(cause) if cause.kind() == io::ErrorKind::TimedOut => {
                     let sentence = format!("gave up waiting for the lock `{}`", path.display());
-                    let cause = format!("another process held it for {} seconds", patience.as_secs_f64());
-                    return Err(Error::new(Code::StoreLocked, sentence)
-                        .because(cause)
-                        .hint("try again, or wait longer with OLLAMA_PROMPT_LOCK_TIMEOUT=SECONDS"));
+                    let cause = format!(
+                        "another process held it for {} seconds",
+                        patience.as_secs_f64()
+                    );
+                    return Err(Error::new(Code::StoreLocked, sentence).because(cause).hint(
+                        "try again, or wait longer with OLLAMA_PROMPT_LOCK_TIMEOUT=SECONDS",
+                    ));
                 }
                 waited => waited.doing("lock", &path)?,
             };
             // Somebody may have removed `locks/` meanwhile: then others lock another file.
-            let current = locks.open_file(&name, Access::Lock).doing("open the lock", &path)?;
-            if identity(&locked).doing("look at", &path)? == identity(&current).doing("look at", &path)? {
-                return Ok(WriteLock { file: locked, excludes });
+            let current = locks
+                .open_file(&name, Access::Lock)
+                .doing("open the lock", &path)?;
+            if identity(&locked).doing("look at", &path)?
+                == identity(&current).doing("look at", &path)?
+            {
+                return Ok(WriteLock {
+                    file: locked,
+                    excludes,
+                });
             }
             file = current;
         }

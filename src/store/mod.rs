@@ -20,8 +20,9 @@ pub mod lock;
 pub mod log;
 pub mod purge;
 pub mod read;
+pub mod tail;
 
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::time::Duration;
@@ -30,8 +31,9 @@ use append::{Appended, Writer};
 use draft::{Draft, FoundDraft, OpenDraft};
 use files::{Dir, Doing, check_owner};
 use layout::{DIRECTORY_MODE, GITATTRIBUTES, GITIGNORE, LOCKS, OPEN, SESSIONS};
+use lock::LockFile;
 use purge::Receipt;
-use read::Snapshot;
+use read::{Extent, Snapshot};
 
 use crate::error::{Code, Error, Result};
 use crate::session::event::{Body, Timestamp};
@@ -61,6 +63,11 @@ impl Store {
     pub fn open(root: &Path) -> Result<Option<Self>> {
         let root = match Dir::open(root) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) if e.kind() == io::ErrorKind::NotADirectory && is_database(root) => {
+                return Err(Error::new(Code::Config, format!("`{}` is a database, not a store", root.display()))
+                    .because("the Python tool of the same name kept its sessions in such files")
+                    .hint("nothing was changed in it; name a directory with OLLAMA_PROMPT_HOME (this version cannot import it yet)"));
+            }
             opened => opened.doing("open the store", root)?,
         };
         match root.open_dir_or_own_link(SESSIONS) {
@@ -82,8 +89,11 @@ impl Store {
         }
         make_root(root)?;
         Self::open(root)?.ok_or_else(|| {
-            Error::new(Code::StoreIo, format!("cannot open the store `{}`", root.display()))
-                .because("it vanished while it was made")
+            Error::new(
+                Code::StoreIo,
+                format!("cannot open the store `{}`", root.display()),
+            )
+            .because("it vanished while it was made")
         })
     }
 
@@ -98,7 +108,11 @@ impl Store {
             .for_each_name(|name| {
                 // Only the one spelling a session has: `sessions` may be on a file system
                 // that tells no upper from lower case.
-                ids.extend(name.parse().ok().filter(|id: &SessionId| id.to_string() == name));
+                ids.extend(
+                    name.parse()
+                        .ok()
+                        .filter(|id: &SessionId| id.to_string() == name),
+                );
             })
             .doing("list", self.sessions.path())?;
         ids.sort_unstable();
@@ -118,9 +132,13 @@ impl Store {
         match found[..] {
             [] => Err(not_found(reference)),
             [id] => Ok(id),
-            [ref some @ ..] => {
+            ref some => {
                 let shown: Vec<String> = some.iter().take(5).map(ToString::to_string).collect();
-                let more = if some.len() > shown.len() { ", …" } else { "" };
+                let more = if some.len() > shown.len() {
+                    ", …"
+                } else {
+                    ""
+                };
                 let sentence = format!("`{reference}` fits {} sessions", some.len());
                 Err(Error::new(Code::SessionAmbiguous, sentence)
                     .hint(format!("give more of the id: {}{more}", shown.join(", "))))
@@ -132,20 +150,22 @@ impl Store {
     ///
     /// # Errors
     /// When it is there and cannot be read.
-    pub fn read(&self, id: SessionId) -> Result<Option<Snapshot>> {
-        read::read(&self.sessions, id)
+    pub fn read(&self, id: SessionId, extent: Extent) -> Result<Option<Snapshot>> {
+        read::read(&self.sessions, id, extent)
     }
 
-    /// Opens what writing needs, making it when missing.
+    /// Opens what writing needs, making it when missing. `patience` is the longest wait for a
+    /// lock.
     ///
     /// # Errors
     /// `store_readonly` and its like; `store_unsupported` where the store belongs to another user
     /// or others may write to it.
-    pub fn for_writing(&self) -> Result<Writable<'_>> {
+    pub fn for_writing(&self, patience: Duration) -> Result<Writable<'_>> {
         check_owner(&self.root)?;
         check_owner(&self.sessions)?;
         Ok(Writable {
             store: self,
+            patience,
             locks: open_or_make_dir(&self.root, LOCKS)?,
             open: open_or_make_dir(&self.root, OPEN)?,
         })
@@ -167,6 +187,7 @@ impl Store {
 #[derive(Debug)]
 pub struct Writable<'a> {
     store: &'a Store,
+    patience: Duration,
     locks: Dir,
     open: Dir,
 }
@@ -177,14 +198,19 @@ impl Writable<'_> {
     /// # Errors
     /// When its lock or its log cannot be written.
     pub fn writer(&self, id: SessionId) -> Result<Writer<'_>> {
-        Writer::prepare(&self.store.sessions, &self.locks, id)
+        Writer::prepare(&self.store.sessions, &self.locks, self.patience, id)
     }
 
     /// Makes a session whose id nobody else knows yet.
     ///
     /// # Errors
     /// `store_*`; nothing is left of it then, unless only the sync failed.
-    pub fn create(&self, id: SessionId, durability: Durability, bodies: Vec<Body>) -> Result<Appended> {
+    pub fn create(
+        &self,
+        id: SessionId,
+        durability: Durability,
+        bodies: Vec<Body>,
+    ) -> Result<Appended> {
         append::create(&self.store.sessions, id, durability, bodies)
     }
 
@@ -212,18 +238,29 @@ impl Writable<'_> {
         &self,
         id: SessionId,
         why: &str,
-        patience: Duration,
         unused: impl FnOnce(Option<Timestamp>) -> bool,
     ) -> Result<Option<Receipt>> {
         let Store { root, sessions } = self.store;
-        purge::purge(root, sessions, &self.locks, id, why, patience, unused)
+        let lock = LockFile::open(&self.locks, id)?.lock(&self.locks, self.patience)?;
+        purge::purge(root, sessions, id, why, lock, unused)
     }
 }
 
 /// Returns the error for an id that names nothing.
 pub fn not_found(reference: impl std::fmt::Display) -> Error {
-    Error::new(Code::SessionNotFound, format!("Session not found: {reference}"))
-        .hint("ollama-prompt --list-sessions shows the ones there are")
+    Error::new(
+        Code::SessionNotFound,
+        format!("Session not found: {reference}"),
+    )
+    .hint("ollama-prompt --list-sessions shows the ones there are")
+}
+
+/// Tells whether a file is an SQLite database, by the 16 bytes all of them begin with
+/// (<https://sqlite.org/fileformat.html>, section 1.3).
+fn is_database(path: &Path) -> bool {
+    let mut start = [0; 16];
+    let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut start));
+    read.is_ok() && start == *b"SQLite format 3\0"
 }
 
 fn open_or_make_dir(root: &Dir, name: &str) -> Result<Dir> {
@@ -245,7 +282,10 @@ fn make_dir(parent: &Dir, name: &str) -> Result<()> {
 
 /// Makes an empty store, its parents with the user's usual permissions.
 fn make_root(path: &Path) -> Result<()> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     std::fs::create_dir_all(parent).doing("make", parent)?;
     let parent = Dir::open(parent).doing("open", parent)?;
     match std::fs::DirBuilder::new().mode(DIRECTORY_MODE).create(path) {
@@ -255,8 +295,9 @@ fn make_root(path: &Path) -> Result<()> {
     let root = Dir::open(path).doing("open the store", path)?;
     check_owner(&root)?;
     make_dir(&root, SESSIONS)?;
-    let sessions =
-        root.open_dir_or_own_link(SESSIONS).doing("open the store", root.path_of(SESSIONS))?;
+    let sessions = root
+        .open_dir_or_own_link(SESSIONS)
+        .doing("open the store", root.path_of(SESSIONS))?;
     for (dir, name, text) in [
         (&root, ".gitignore", GITIGNORE),
         (&root, ".gitattributes", GITATTRIBUTES),
@@ -265,7 +306,8 @@ fn make_root(path: &Path) -> Result<()> {
         match dir.create_file(name) {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
             made => {
-                let write = |mut file: std::fs::File| io::Write::write_all(&mut file, text.as_bytes());
+                let write =
+                    |mut file: std::fs::File| io::Write::write_all(&mut file, text.as_bytes());
                 made.and_then(write).doing("make", dir.path_of(name))?;
             }
         }

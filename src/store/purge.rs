@@ -5,15 +5,14 @@
 //! space to reclaim, a crash before it a receipt that is void while the directory exists.
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use walkdir::WalkDir;
 
 use super::files::{Access, Dir, Doing};
 use super::layout::{PURGED, TRASH};
-use super::lock::LockFile;
-use super::read::read;
+use super::lock::WriteLock;
+use super::read::{Extent, read};
 use crate::clock;
 use crate::error::{Code, Error, Result};
 use crate::json;
@@ -48,19 +47,22 @@ pub struct Receipt {
 pub(super) fn purge(
     root: &Dir,
     sessions: &Dir,
-    locks: &Dir,
     id: SessionId,
     why: &str,
-    patience: Duration,
+    lock: WriteLock,
     unused: impl FnOnce(Option<Timestamp>) -> bool,
 ) -> Result<Option<Receipt>> {
-    let lock = LockFile::open(locks, id)?.lock(locks, patience)?;
     if !lock.excludes() {
-        return Err(Error::new(Code::StoreUnsupported, format!("refusing to purge the session {id}"))
-            .because("locks do not work on this file system, and a turn may be on its way")
-            .hint("purge on the machine the files are on"));
+        return Err(Error::new(
+            Code::StoreUnsupported,
+            format!("refusing to purge the session {id}"),
+        )
+        .because("locks do not work on this file system, and a turn may be on its way")
+        .hint("purge on the machine the files are on"));
     }
-    let Some(snapshot) = read(sessions, id)? else { return Ok(None) };
+    let Some(snapshot) = read(sessions, id, Extent::History)? else {
+        return Ok(None);
+    };
     let last_used = snapshot.session.last_used();
     if !unused(last_used) {
         return Ok(None);
@@ -77,8 +79,13 @@ pub(super) fn purge(
         why: why.to_owned(),
     };
     append_receipt(root, &receipt).doing("write the receipt to", root.path_of(PURGED))?;
-    let trash = format!("{TRASH}{}-{name}", EventId::next(now.as_ms(), None, clock::random_bits()));
-    sessions.rename(&name, &trash).doing("purge", sessions.path_of(&name))?;
+    let trash = format!(
+        "{TRASH}{}-{name}",
+        EventId::next(now.as_ms(), None, clock::random_bits())
+    );
+    sessions
+        .rename(&name, &trash)
+        .doing("purge", sessions.path_of(&name))?;
     drop(lock);
     sessions.sync().doing("sync", sessions.path())?;
     // The session is gone already; bytes that stay are swept by the next purge.
@@ -115,6 +122,11 @@ fn ends_with_newline(file: &mut std::fs::File) -> io::Result<bool> {
 
 /// Returns the bytes of all regular files below a directory; what cannot be read counts nothing.
 fn bytes_below(path: &std::path::Path) -> u64 {
-    let files = WalkDir::new(path).into_iter().filter_map(|entry| entry.ok()?.metadata().ok());
-    files.filter(std::fs::Metadata::is_file).map(|file| file.len()).sum()
+    let files = WalkDir::new(path)
+        .into_iter()
+        .filter_map(|entry| entry.ok()?.metadata().ok());
+    files
+        .filter(std::fs::Metadata::is_file)
+        .map(|file| file.len())
+        .sum()
 }

@@ -8,8 +8,9 @@ use std::os::unix::fs::FileExt;
 use super::files::{Access, Dir, Doing, identity};
 use super::layout::{LOG, is_log_name};
 use super::log::{Damage, Decoded, decode};
+use super::tail::read_tail;
 use crate::error::Result;
-use crate::session::fold::{Entry, Session, fold};
+use crate::session::fold::{Session, fold};
 use crate::session::id::SessionId;
 
 /// How much before the end of what was read is compared to see that it is still the same log.
@@ -22,6 +23,10 @@ pub struct Snapshot {
     pub session: Session,
     /// What could not be read, with the name of the log.
     pub damage: Vec<(String, Damage)>,
+    /// Whether events are not where they were written, or in more than one log: the session was
+    /// merged, edited or compacted. The next append states the horizon anew, so that the one
+    /// after it can read from the end.
+    pub is_shuffled: bool,
     mark: Option<Mark>,
 }
 
@@ -33,28 +38,37 @@ struct Mark {
     witness: Vec<u8>,
 }
 
+/// How much of a session is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// Every turn ever taken.
+    History,
+    /// At least what is in the context.
+    Context,
+}
+
 /// Reads a session. `None` where there is no such directory or no event in it.
 ///
 /// # Errors
 /// When a log is there and cannot be read, or is no regular file.
-pub fn read(sessions: &Dir, id: SessionId) -> Result<Option<Snapshot>> {
+pub fn read(sessions: &Dir, id: SessionId, extent: Extent) -> Result<Option<Snapshot>> {
     let name = id.to_string();
     let dir = match sessions.open_dir(&name) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened.doing("open the session", sessions.path_of(&name))?,
     };
-    let snapshot = read_dir(&dir)?;
+    let snapshot = read_dir(&dir, extent)?;
     Ok(snapshot.session.created.is_some().then_some(snapshot))
 }
 
-fn read_dir(dir: &Dir) -> Result<Snapshot> {
-    let mut others = Vec::new();
-    dir.for_each_name(|name| {
-        if is_log_name(name) && name != LOG {
-            others.push(name.to_owned());
-        }
-    })
-    .doing("list", dir.path())?;
+fn read_dir(dir: &Dir, extent: Extent) -> Result<Snapshot> {
+    let others = other_logs(dir)?;
+    if extent == Extent::Context
+        && others.is_empty()
+        && let Some(snapshot) = read_end(dir)?
+    {
+        return Ok(snapshot);
+    }
     let mut entries = Vec::new();
     let mut damage = Vec::new();
     let mut take = |name: &str, decoded: Decoded| {
@@ -69,12 +83,49 @@ fn read_dir(dir: &Dir) -> Result<Snapshot> {
         }
     }
     let mut mark = None;
+    let mut is_shuffled = !others.is_empty();
     if let Some(file) = open_log(dir, LOG)? {
         let decoded = decode(&file, 0).doing("read", dir.path_of(LOG))?;
         mark = Some(Mark::set(&file, decoded.consumed).doing("read", dir.path_of(LOG))?);
+        is_shuffled |= decoded.is_shuffled;
         take(LOG, decoded);
     }
-    Ok(Snapshot { session: fold(entries), damage, mark })
+    Ok(Snapshot {
+        session: fold(entries),
+        damage,
+        is_shuffled,
+        mark,
+    })
+}
+
+/// Reads the main log from its end, if it has only grown since it was written.
+fn read_end(dir: &Dir) -> Result<Option<Snapshot>> {
+    let Some(file) = open_log(dir, LOG)? else {
+        return Ok(None);
+    };
+    let read = || {
+        let Some(tail) = read_tail(&file, file.metadata()?.len())? else {
+            return Ok(None);
+        };
+        let mark = Some(Mark::set(&file, tail.consumed)?);
+        Ok(Some(Snapshot {
+            session: tail.session,
+            mark,
+            ..Snapshot::default()
+        }))
+    };
+    read().doing("read", dir.path_of(LOG))
+}
+
+fn other_logs(dir: &Dir) -> Result<Vec<String>> {
+    let mut others = Vec::new();
+    dir.for_each_name(|name| {
+        if is_log_name(name) && name != LOG {
+            others.push(name.to_owned());
+        }
+    })
+    .doing("list", dir.path())?;
+    Ok(others)
 }
 
 fn open_log(dir: &Dir, name: &str) -> Result<Option<File>> {
@@ -89,7 +140,11 @@ impl Mark {
         let length = consumed.min(WITNESS);
         let mut witness = vec![0; usize::try_from(length).expect("at most 64")];
         file.read_exact_at(&mut witness, consumed - length)?;
-        Ok(Self { identity: identity(file)?, consumed, witness })
+        Ok(Self {
+            identity: identity(file)?,
+            consumed,
+            witness,
+        })
     }
 
     fn holds(&self, file: &File) -> bool {
@@ -98,8 +153,10 @@ impl Mark {
 }
 
 /// A session brought up to date under its lock.
+#[derive(Debug)]
 pub(super) struct CaughtUp {
     pub(super) session: Session,
+    pub(super) is_shuffled: bool,
     /// Whether the log ends with a newline (or is empty).
     pub(super) ends_with_newline: bool,
 }
@@ -109,26 +166,38 @@ impl Snapshot {
     /// is not the one that was read (edited, merged, compacted meanwhile), or what was appended
     /// does not simply follow, the whole session is read again.
     pub(super) fn catch_up(self, dir: &Dir, mut log: &File, len: u64) -> Result<CaughtUp> {
-        let Self { mut session, mark, .. } = self;
+        let Self {
+            mut session,
+            is_shuffled,
+            mark,
+            ..
+        } = self;
         if let Some(mark) = mark.filter(|mark| mark.holds(log)) {
             let path = dir.path_of(LOG);
-            log.seek(SeekFrom::Start(mark.consumed)).doing("read", &path)?;
+            log.seek(SeekFrom::Start(mark.consumed))
+                .doing("read", &path)?;
             let rest = log.take(len.saturating_sub(mark.consumed));
             let decoded = decode(rest, mark.consumed).doing("read", &path)?;
             let ends_with_newline = decoded.consumed == len;
-            if follow(session.highest, &decoded.entries) {
-                decoded.entries.into_iter().for_each(|entry| session.apply(entry.event));
-                return Ok(CaughtUp { session, ends_with_newline });
+            let first = decoded.entries.first().map(|entry| entry.event.id);
+            if !decoded.is_shuffled && first.is_none_or(|first| session.highest < Some(first)) {
+                decoded
+                    .entries
+                    .into_iter()
+                    .for_each(|entry| session.apply(entry.event));
+                return Ok(CaughtUp {
+                    session,
+                    is_shuffled,
+                    ends_with_newline,
+                });
             }
         }
-        let again = read_dir(dir)?;
+        let again = read_dir(dir, Extent::History)?;
         let consumed = again.mark.as_ref().map_or(0, |mark| mark.consumed);
-        Ok(CaughtUp { session: again.session, ends_with_newline: consumed == len })
+        Ok(CaughtUp {
+            session: again.session,
+            is_shuffled: again.is_shuffled,
+            ends_with_newline: consumed == len,
+        })
     }
-}
-
-/// Tells whether the entries come after `highest` and in the order of their ids.
-fn follow(highest: Option<crate::session::id::EventId>, entries: &[Entry]) -> bool {
-    let ids = entries.iter().map(|entry| Some(entry.event.id));
-    std::iter::once(highest).chain(ids).is_sorted_by(|a, b| a < b)
 }

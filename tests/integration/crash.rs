@@ -89,7 +89,7 @@ impl Series {
         let prompt = format!("turn {n}");
         self.begun.insert(prompt.clone());
         let mut args: Vec<String> = ["-q", "--prompt", &prompt].map(str::to_owned).into();
-        if n % 3 > 0 {
+        if !n.is_multiple_of(3) {
             args.extend(["--session-id".to_owned(), self.id.clone()]);
         }
         (prompt, args)

@@ -4,7 +4,9 @@
 mod concurrency;
 mod crash;
 mod damage;
+mod docs;
 mod faults;
+mod foreign;
 mod hostile;
 mod stored;
 mod support;

@@ -1,0 +1,116 @@
+//! What a request and its reply mean together: the event they become, what is worth telling of
+//! them, how full the context was.
+
+use serde_json::Value;
+
+use super::request::Request;
+use crate::ollama::Reply;
+use crate::output::ContextUsage;
+use crate::session::event::{Tokens, Turn};
+use crate::session::id::EventId;
+use crate::tokens;
+use crate::warning::Warning;
+
+/// A request and the reply to it.
+#[derive(Debug)]
+pub(super) struct Exchange<'a> {
+    pub(super) request: &'a Request<'a>,
+    pub(super) reply: &'a Reply,
+    /// The name under which the reply goes into the history.
+    pub(super) model: &'a str,
+    /// Whether the request had the same system prompt as the turn before.
+    pub(super) same_system: bool,
+}
+
+impl Exchange<'_> {
+    /// Returns the newest turn in the context that was sent.
+    pub(super) fn parent(&self) -> Option<EventId> {
+        self.request.kept.last().map(|said| said.id)
+    }
+
+    /// Returns the turn before this one, if what was measured for it can be compared.
+    fn before(&self) -> Option<&Turn> {
+        let before = self.request.kept.last().map(|said| &said.turn);
+        before.filter(|before| self.same_system && before.model == self.model)
+    }
+
+    /// Returns the turn as it is stored.
+    pub(super) fn event(&self, prompt: &str) -> Turn {
+        let Self { request, reply, .. } = self;
+        let turn = Turn {
+            parent: self.parent(),
+            concurrent_with: Vec::new(),
+            model: self.model.to_owned(),
+            prompt: prompt.to_owned(),
+            response: reply.content.clone(),
+            thinking: reply.thinking.clone(),
+            tool_calls: reply.tool_calls.clone(),
+            done_reason: reply.done_reason.clone(),
+            usage: reply.usage.clone(),
+            options: request.options.clone(),
+            tokens: Tokens::default(),
+            sent: request.sent.clone(),
+        };
+        Turn {
+            tokens: tokens::settle(request.ruler, &turn, self.before()),
+            ..turn
+        }
+    }
+
+    /// Returns what is worth telling.
+    pub(super) fn warnings(&self) -> Vec<Warning> {
+        let surrogates = self
+            .reply
+            .surrogates_replaced
+            .then_some(Warning::SurrogatesReplaced);
+        surrogates
+            .into_iter()
+            .chain(self.window_full())
+            .chain(self.truncation())
+            .collect()
+    }
+
+    /// A reply that stopped for its length before it had the length that was asked for filled
+    /// the window.
+    fn window_full(&self) -> Option<Warning> {
+        let tokens = self.reply.usage.eval_count?;
+        let asked = self
+            .request
+            .options
+            .get("num_predict")
+            .and_then(Value::as_u64);
+        let stopped = self.reply.done_reason.as_deref() == Some("length");
+        (stopped && asked.is_none_or(|asked| tokens < asked))
+            .then_some(Warning::WindowFull { tokens })
+    }
+
+    /// A server that read fewer tokens than the request can have had has cut it.
+    fn truncation(&self) -> Option<Warning> {
+        let sent = tokens::at_least(&self.request.sent, self.before());
+        let read = self
+            .reply
+            .usage
+            .prompt_eval_count
+            .filter(|read| *read < sent)?;
+        Some(Warning::TruncatedByServer { read, sent })
+    }
+
+    /// Returns how full the context was. `dropped_turns` are those of the history that were not
+    /// sent; absent without a session.
+    pub(super) fn context_usage(
+        &self,
+        max_context_tokens: u64,
+        dropped_turns: Option<u64>,
+    ) -> ContextUsage {
+        let Self { request, reply, .. } = self;
+        let measured = reply.usage.prompt_eval_count;
+        ContextUsage {
+            measured: measured.is_some(),
+            kept_turns: dropped_turns.map(|_| request.sent.turns),
+            dropped_turns,
+            num_ctx: request.sent.num_ctx,
+            truncated_by_server: self.truncation().is_some(),
+            ..ContextUsage::of(measured.unwrap_or(request.tokens), max_context_tokens)
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! Reading a log from its end, so that a turn costs its context and not its history.
+//!
+//! If the last line stands where it says it was written, nothing was inserted before it since.
+//! Then the newest `prune` event says how many turns from its horizon on lie before it, and has
+//! the settings; whoever has these and what follows has the context. Anything out of the usual
+//! (a line that is no event, an id twice, a last line in another place) is for the whole reading
+//! of `read.rs`, and after that the next append puts the log in place again.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use super::log::trim;
+use crate::session::event::{Body, Event, Prune};
+use crate::session::fold::{Session, fold_tail};
+use crate::session::id::EventId;
+
+/// How much is read at first, in bytes; each further piece is as large as all before it.
+const FIRST_PIECE: u64 = 64 << 10;
+
+/// The end of a log.
+#[derive(Debug)]
+pub struct Tail {
+    /// What it makes of the session; turns before the horizon are only counted.
+    pub session: Session,
+    /// Offset just past the last newline.
+    pub consumed: u64,
+}
+
+/// Reads the end of a log of `len` bytes. `None` where it takes the whole.
+///
+/// # Errors
+/// As the system says.
+pub fn read_tail(log: &File, len: u64) -> io::Result<Option<Tail>> {
+    let mut seen = Seen::default();
+    let mut consumed = None;
+    let (mut start, mut lines) = (len, Vec::new());
+    while start > 0 {
+        let size = (len - start).max(FIRST_PIECE).min(start);
+        start -= size;
+        let mut piece = vec![0; usize::try_from(size).expect("a log fits the address space")];
+        log.read_exact_at(&mut piece, start)?;
+        // The line the last piece began in the middle of is whole now.
+        piece.append(&mut lines);
+        let Some(whole) = whole_lines(&piece, start) else {
+            lines = piece;
+            continue;
+        };
+        let after_last = piece
+            .iter()
+            .rposition(|b| *b == b'\n')
+            .map_or(0, |at| at + 1);
+        let first = consumed.is_none();
+        consumed.get_or_insert(start + after_last as u64);
+        for (offset, line) in backwards(&piece, whole) {
+            let unfinished = first && offset >= after_last;
+            match seen.line(line, start + offset as u64) {
+                Taken::Event | Taken::Nothing => {}
+                // What is being written, or was cut short, is passed over.
+                Taken::Debris if unfinished => {}
+                Taken::Debris => return Ok(None),
+            }
+            if seen.is_complete() {
+                return Ok(seen.into_session().map(|session| Tail {
+                    session,
+                    consumed: consumed.unwrap_or(0),
+                }));
+            }
+        }
+        piece.truncate(whole);
+        lines = piece;
+    }
+    let consumed = consumed.unwrap_or(0);
+    Ok(seen
+        .into_whole_session()
+        .map(|session| Tail { session, consumed }))
+}
+
+/// Returns where the first line begins of which `piece`, at offset `start` of the log, has the
+/// beginning.
+fn whole_lines(piece: &[u8], start: u64) -> Option<usize> {
+    if start == 0 {
+        return Some(0);
+    }
+    piece.iter().position(|b| *b == b'\n').map(|at| at + 1)
+}
+
+/// Returns the lines of `piece` from `from` on, the last one first, each with its offset.
+fn backwards(piece: &[u8], from: usize) -> impl Iterator<Item = (usize, &[u8])> {
+    let mut end = piece.len();
+    std::iter::from_fn(move || {
+        if end <= from {
+            return None;
+        }
+        let newline = piece[from..end - 1].iter().rposition(|b| *b == b'\n');
+        let begin = newline.map_or(from, |at| from + at + 1);
+        let line = &piece[begin..end];
+        end = begin;
+        Some((begin, line))
+    })
+}
+
+/// What was seen so far, from the end.
+#[derive(Default)]
+struct Seen {
+    events: BTreeMap<EventId, Event>,
+    horizon: Option<Prune>,
+    /// Turns from the horizon on that stand before it in the log.
+    kept_turns: u64,
+    has_last_line: bool,
+    is_out_of_order: bool,
+}
+
+enum Taken {
+    Event,
+    Nothing,
+    Debris,
+}
+
+impl Seen {
+    fn line(&mut self, line: &[u8], offset: u64) -> Taken {
+        let trimmed = trim(line);
+        if trimmed.is_empty() {
+            return Taken::Nothing;
+        }
+        let Ok(event) = Event::from_slice(trimmed) else {
+            return Taken::Debris;
+        };
+        if !self.has_last_line && event.at != Some(offset) {
+            return Taken::Debris;
+        }
+        self.has_last_line = true;
+        match (&event.body, &self.horizon) {
+            (Body::Prune(prune), None) => self.horizon = Some(prune.clone()),
+            (Body::Turn(_), Some(horizon)) if event.id >= horizon.keep_from => self.kept_turns += 1,
+            _ => {}
+        }
+        let before_all = self
+            .events
+            .first_key_value()
+            .is_none_or(|(first, _)| event.id < *first);
+        self.is_out_of_order |= !before_all;
+        if self.events.insert(event.id, event).is_some() {
+            return Taken::Debris;
+        }
+        Taken::Event
+    }
+
+    fn is_complete(&self) -> bool {
+        self.horizon
+            .as_ref()
+            .is_some_and(|horizon| self.kept_turns >= horizon.kept_turns)
+    }
+
+    fn into_session(self) -> Option<Session> {
+        let horizon = self.horizon?;
+        Some(fold_tail(&horizon, self.events.into_values()))
+    }
+
+    /// Returns the session of a log that was seen to its beginning, if it was in order.
+    fn into_whole_session(self) -> Option<Session> {
+        if self.is_out_of_order {
+            return None;
+        }
+        let mut session = Session::default();
+        self.events
+            .into_values()
+            .for_each(|event| session.apply(event));
+        Some(session)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::event::Settings;
+    use crate::session::event::tests::{event, id, turn};
+    use crate::session::fold::{Entry, fold};
+    use std::io::Write;
+
+    /// Writes a log as an append would, and what is told of `at` may be changed on the way.
+    fn log(events: Vec<Event>) -> (File, u64) {
+        let mut file = tempfile::tempfile().expect("a temporary file");
+        let mut len = 0;
+        for mut event in events {
+            event.at = Some(len);
+            let line = event.to_line() + "\n";
+            file.write_all(line.as_bytes()).expect("writable");
+            len += line.len() as u64;
+        }
+        (file, len)
+    }
+
+    fn prune(at: u64, keep_from: u64, kept_turns: u64) -> Event {
+        let settings = Settings {
+            model: Some("snapshot".into()),
+            ..Settings::default()
+        };
+        let strategy = "fifo".to_owned();
+        let (keep_from, dropped_turns) = (id(keep_from), keep_from - 1);
+        event(
+            at,
+            Body::Prune(Prune {
+                keep_from,
+                strategy,
+                kept_turns,
+                dropped_turns,
+                dropped_tokens: 0,
+                settings,
+            }),
+        )
+    }
+
+    fn long_turn(n: u64) -> Event {
+        turn(n, &format!("question {n} {}", "x".repeat(3000)), "answer")
+    }
+
+    /// A log of 200 turns, about 600 KB, with a horizon at turn 151 that turn 180 came with.
+    fn pruned_log() -> Vec<Event> {
+        let mut events: Vec<Event> = (1..=200).map(|n| long_turn(n * 2)).collect();
+        events.insert(179, prune(359, 302, 29));
+        if let Body::Prune(prune) = &mut events[179].body {
+            prune.dropped_turns = 150;
+        }
+        events
+    }
+
+    #[test]
+    fn the_context_from_the_end_is_the_context_from_the_whole() {
+        let events = pruned_log();
+        let (file, len) = log(events.clone());
+        let tail = read_tail(&file, len)
+            .expect("readable")
+            .expect("in place")
+            .session;
+        let whole = fold(events.into_iter().map(|event| Entry {
+            raw: event.to_line().into_bytes(),
+            event,
+        }));
+        assert_eq!(tail.context(), whole.context());
+        assert_eq!(tail.context().len(), 50);
+        assert_eq!((tail.turn_count(), tail.earlier_turns), (200, 150));
+        assert_eq!(tail.settings.model.as_deref(), Some("snapshot"));
+        assert_eq!(tail.highest, whole.highest);
+    }
+
+    #[test]
+    fn a_log_without_a_horizon_is_read_to_its_beginning() {
+        let (file, len) = log((1..=100).map(long_turn).collect());
+        let tail = read_tail(&file, len).expect("readable").expect("in order");
+        assert_eq!((tail.session.turns.len(), tail.consumed), (100, len));
+    }
+
+    #[test]
+    fn what_is_out_of_the_usual_is_left_to_the_whole_reading() {
+        let damaged = |change: &dyn Fn(&mut Vec<u8>)| {
+            let (file, len) = log(pruned_log());
+            let mut bytes = vec![0; usize::try_from(len).expect("small")];
+            file.read_exact_at(&mut bytes, 0).expect("readable");
+            change(&mut bytes);
+            let mut file = tempfile::tempfile().expect("a temporary file");
+            file.write_all(&bytes).expect("writable");
+            read_tail(&file, bytes.len() as u64)
+                .expect("readable")
+                .is_none()
+        };
+        assert!(!damaged(&|_| {}), "as it was written");
+        assert!(damaged(&|b| b.insert(0, b'\n')), "a byte inserted before");
+        assert!(
+            damaged(&|b| {
+                b.remove(1);
+            }),
+            "a byte removed before"
+        );
+        assert!(
+            damaged(&|b| {
+                let at = b.len() - 20_000;
+                b[at..at + 7000].fill(b'#');
+            }),
+            "garbage in the window"
+        );
+        assert!(
+            damaged(&|b| b.extend_from_within(b.len() - 3_300..)),
+            "the last line twice"
+        );
+        assert!(
+            !damaged(&|b| b.extend_from_slice(b"{\"v\":1,\"id\"")),
+            "a write under way"
+        );
+        assert!(
+            !damaged(&|b| b[..9000].fill(b'#')),
+            "garbage long before the window"
+        );
+    }
+
+    #[test]
+    fn lines_of_any_length_meet_the_edges_of_pieces() {
+        for size in [1usize, 100, 65_000, 65_400, 65_536, 66_000, 140_000] {
+            let events: Vec<Event> = (1..=5).map(|n| turn(n, &"y".repeat(size), "r")).collect();
+            let (file, len) = log(events);
+            let tail = read_tail(&file, len).expect("readable").expect("in order");
+            assert_eq!(tail.session.turns.len(), 5, "{size}");
+        }
+    }
+}
