@@ -1,6 +1,7 @@
 //! The program: parse, run, print, exit code.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use ollama_prompt::cli::{self, Env, Parsed};
 use ollama_prompt::commands;
@@ -8,6 +9,7 @@ use ollama_prompt::error::Result;
 use ollama_prompt::output::{Printer, print_failure, print_text};
 
 fn main() -> ExitCode {
+    outlive_size_limit();
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -25,4 +27,12 @@ fn run() -> Result<()> {
     let mut printer = Printer::new(&invocation);
     let outcome = commands::run(&invocation, &mut |chunk| printer.piece(chunk))?;
     printer.finish(outcome)
+}
+
+/// Lets a write beyond the limit of file sizes fail, as one to a full disk does: by itself that
+/// ends the process in the middle of it, and the reply is lost.
+fn outlive_size_limit() {
+    let raised = Arc::default();
+    // Where it cannot be caught, it ends the process as ever.
+    let _ = signal_hook::flag::register(signal_hook::consts::signal::SIGXFSZ, raised);
 }

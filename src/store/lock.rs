@@ -113,6 +113,8 @@ fn wait(file: File, deadline: Instant) -> io::Result<(File, bool)> {
     match fs2::FileExt::try_lock_exclusive(&file) {
         Ok(()) => return Ok((file, true)),
         Err(e) if has_no_locks(&e) => return Ok((file, false)),
+        // Interrupted before it was known, or taken: the thread finds out.
+        Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
         Err(e) if e.raw_os_error() == fs2::lock_contended_error().raw_os_error() => {}
         Err(e) => return Err(e),
     }

@@ -19,6 +19,10 @@ pub const LONGEST_LINE: u64 = 64 << 20;
 /// pages cost more than copies.
 const PIECE: usize = 256 << 10;
 
+/// How often the bytes of a damaged line may be read over in search of events, on average. Debris
+/// can be made so that every attempt reads to its end; what this does not find in it is damage.
+const SEARCHES: usize = 16;
+
 /// What a log begins an event with.
 const EVENT_START: &[u8] = b"{\"v\":";
 
@@ -134,14 +138,19 @@ impl Decoded {
         }
         let mut debris = 0;
         let mut from = 0;
+        let mut effort = SEARCHES * line.len();
         while let Some(found) = find(&line[from..], EVENT_START) {
             let start = from + found;
             from = start + 1;
-            if let Some((entry, end)) = event_at(&line[start..]) {
-                self.debris(&line[debris..start], offset + debris as u64);
-                self.take(entry, offset + start as u64);
-                from = start + end;
-                debris = from;
+            match event_at(&line[start..]) {
+                Ok((entry, end)) => {
+                    self.debris(&line[debris..start], offset + debris as u64);
+                    self.take(entry, offset + start as u64);
+                    from = start + end;
+                    debris = from;
+                }
+                Err(read) if read < effort => effort -= read,
+                Err(_) => break,
             }
         }
         self.debris(&line[debris..], offset + debris as u64);
@@ -168,17 +177,21 @@ impl Decoded {
 }
 
 /// Reads the event that `bytes` begin with, whatever follows it, and where it ends.
-fn event_at(bytes: &[u8]) -> Option<(Entry, usize)> {
+///
+/// # Errors
+/// When they begin with none: how many bytes were read to see that.
+fn event_at(bytes: &[u8]) -> Result<(Entry, usize), usize> {
     let mut objects = serde_json::Deserializer::from_slice(bytes).into_iter::<&RawValue>();
-    let raw = objects.next()?.ok()?.get().as_bytes();
-    let event = Event::from_slice(raw).ok()?;
-    Some((
-        Entry {
-            event,
-            raw: raw.to_vec(),
-        },
-        objects.byte_offset(),
-    ))
+    let raw = match objects.next() {
+        Some(Ok(raw)) => raw.get().as_bytes(),
+        // A line is one line to the parser too, but for the newline at its end.
+        Some(Err(error)) if error.line() == 1 => return Err(error.column()),
+        _ => return Err(bytes.len()),
+    };
+    let end = objects.byte_offset();
+    let event = Event::from_slice(raw).map_err(|_| end)?;
+    let raw = raw.to_vec();
+    Ok((Entry { event, raw }, end))
 }
 
 /// Takes off what surrounds an event without harm: NULs (pages a crash left empty), white space,
@@ -237,7 +250,8 @@ mod tests {
         let (a, b, c) = (line(1), line(2), line(3));
         let torn = &a[..a.len() / 2];
         let all = |text: String| text.into_bytes();
-        let rows: [(&str, Vec<u8>, Vec<u64>, usize); 16] = [
+        let nested = "{\"v\":1,\"x\":".repeat(100_000);
+        let rows: [(&str, Vec<u8>, Vec<u64>, usize); 17] = [
             ("whole", all(format!("{a}\n{b}\n{c}\n")), vec![1, 2, 3], 0),
             ("no final newline", all(format!("{a}\n{b}")), vec![1, 2], 0),
             ("torn tail", all(format!("{b}\n{torn}")), vec![2], 0),
@@ -300,6 +314,12 @@ mod tests {
             (
                 "deep nesting",
                 all(format!("{}\n{a}\n", "[".repeat(100_000))),
+                vec![1],
+                1,
+            ),
+            (
+                "events nested deeply",
+                all(format!("{nested}\n{a}\n")),
                 vec![1],
                 1,
             ),

@@ -1,5 +1,12 @@
 //! The tests of the program: each runs the real binary in a home of its own against a scripted
 //! server in this process. One binary, so that it is linked once.
 
+mod concurrency;
+mod crash;
+mod damage;
 mod docs;
+mod faults;
+mod foreign;
+mod hostile;
+mod stored;
 mod support;

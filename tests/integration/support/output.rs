@@ -96,6 +96,11 @@ impl Output {
         text.unwrap_or_default()
     }
 
+    /// Returns what it printed, cut short or not.
+    pub(crate) fn stdout_bytes(&self) -> &[u8] {
+        &self.stdout
+    }
+
     /// Returns what it said besides; asserts that it is UTF-8.
     #[track_caller]
     pub(crate) fn stderr(&self) -> &str {
