@@ -185,17 +185,13 @@ fn a_prompt_of_a_megabyte_comes_from_a_file_and_from_a_pipe() {
     let large = "some words of it\n".repeat((1 << 20) / 17);
     let file = env.write("large.txt", &large);
     let budget = ["--max-context-tokens", "2000000"];
-    let by_file = env
-        .command()
-        .arg("--prompt-file")
-        .arg(&file)
-        .args(budget)
-        .run();
-    let id = by_file.session_id();
+    let by_file = env.command().arg("--prompt-file").arg(&file).args(budget);
+    let id = by_file.replies("read").session_id();
     assert!(env.server().last_request().contents() == [large.as_str()]);
     assert!(env.lines(&id)[1]["prompt"] == large.as_str());
 
-    env.chat("-").stdin(large.as_str()).args(budget).run().ok();
+    let by_pipe = env.chat("-").stdin(large.as_str()).args(budget);
+    by_pipe.replies("read").ok();
     assert!(env.server().last_request().contents() == [large.as_str()]);
 }
 

@@ -4,4 +4,10 @@
 mod chat;
 mod chat_request;
 mod docs;
+mod errors;
+mod interrupted;
+mod not_stored;
+mod purge;
+mod sessions;
+mod settings;
 mod support;
