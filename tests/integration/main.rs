@@ -3,6 +3,7 @@
 
 mod chat;
 mod chat_request;
+mod context;
 mod docs;
 mod errors;
 mod interrupted;
