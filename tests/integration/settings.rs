@@ -202,10 +202,10 @@ fn the_database_of_the_python_tool_is_left_alone_and_the_hint_says_how_to_import
     ] {
         let run = env.command().args(args);
         let output = run.env("OLLAMA_PROMPT_DB_PATH", &database).run();
-        let failure = output.fails(7, "store_unsupported");
+        let failure = output.fails(2, "config");
         assert!(failure.error.contains("sessions.db"), "{}", failure.error);
         let hint = failure.hint.expect("a hint");
-        assert!(hint.contains("session import"), "{hint}");
+        assert!(hint.contains("import"), "{hint}");
     }
     assert_eq!(
         std::fs::read(&database).expect("the database"),
