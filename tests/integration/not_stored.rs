@@ -147,6 +147,19 @@ fn a_store_that_is_no_directory_is_refused_before_anybody_is_asked() {
 }
 
 #[test]
+fn a_store_that_is_a_pipe_is_refused_and_not_waited_for() {
+    let env = TestEnv::new();
+    let pipe = env.work().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.expect("mkfifo").success());
+    for args in [&["--prompt", "hi"][..], &["--list-sessions"]] {
+        let run = env.command().args(args).env("OLLAMA_PROMPT_HOME", &pipe);
+        run.run().fails(7, "store_unsupported");
+    }
+    assert_eq!(env.server().request_count(), 0);
+}
+
+#[test]
 fn a_store_others_may_write_to_is_refused_before_anybody_is_asked() {
     use std::os::unix::fs::PermissionsExt;
     let env = TestEnv::new();
