@@ -3,8 +3,6 @@
 //!
 //! Failures of the store are in `not_stored.rs`, signals in `interrupted.rs`.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
 use crate::support::{Failure, Gate, NOBODY_LISTENS, Reply, TestEnv};
@@ -290,15 +288,6 @@ fn silence_is_waited_out_only_so_long_before_a_reply_and_within_it() {
     within.fails(4, "timeout");
     gate.open();
     assert_eq!(env.drafts()[1]["response"], "one two ");
-}
-
-#[test]
-fn a_server_that_speaks_now_and_then_is_not_silent() {
-    let env = TestEnv::new();
-    // The whole takes longer than the longest silence, no part of it does.
-    let slow = Reply::text("slowly").delay_before(Duration::from_millis(200));
-    let output = env.chat("hi").args(["--timeout", "20s"]).answered(slow);
-    assert_eq!(output.run().ok().json()["response"], "slowly");
 }
 
 #[test]

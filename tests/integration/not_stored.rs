@@ -67,6 +67,35 @@ fn a_new_session_whose_place_is_gone_is_printed_all_the_same() {
 }
 
 #[test]
+fn a_lock_that_others_hold_too_long_is_named_and_worth_another_try() {
+    let env = TestEnv::new();
+    let id = env.chat("one").run().session_id();
+    let before = env.log(&id);
+    // Sessions share lock files by the last two digits of their ids.
+    let lock = env.store().join("locks").join(&id[id.len() - 2..]);
+    let held = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(lock)
+        .expect("a lock file");
+    rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive).expect("the lock");
+    let run = env
+        .chat("two")
+        .session(&id)
+        .answered(Reply::text("paid for"));
+    let output = run.env("OLLAMA_PROMPT_LOCK_TIMEOUT", "0.2").run();
+    let failure = printed_but_not_stored(&output, "store_locked");
+    assert!(failure.retryable);
+    assert_eq!(env.log(&id), before);
+    draft_keeps_the_reply(&env, &failure);
+
+    drop(held);
+    env.chat("three").session(&id).run().ok();
+    assert_eq!(env.lines(&id).len(), 3);
+}
+
+#[test]
 fn streamed_replies_are_printed_too() {
     let env = TestEnv::new();
     for format in ["jsonl", "text", "compact"] {
