@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use append::{Appended, Writer};
 use draft::{Draft, FoundDraft, OpenDraft};
-use files::{Dir, Doing, check_owner};
+use files::{Access, Dir, Doing, check_owner};
 use layout::{DIRECTORY_MODE, GITATTRIBUTES, GITIGNORE, LOCKS, OPEN, SESSIONS};
 use lock::LockFile;
 use purge::Receipt;
@@ -255,11 +255,19 @@ pub fn not_found(reference: impl std::fmt::Display) -> Error {
     .hint("ollama-prompt --list-sessions shows the ones there are")
 }
 
-/// Tells whether a file is an SQLite database, by the 16 bytes all of them begin with
-/// (<https://sqlite.org/fileformat.html>, section 1.3).
+/// Tells whether a regular file is an SQLite database, by the 16 bytes all of them begin with
+/// (<https://sqlite.org/fileformat.html>, section 1.3). A pipe is not waited for.
 fn is_database(path: &Path) -> bool {
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
+        return false;
+    };
+    let file = Dir::open(parent.unwrap_or(Path::new(".")))
+        .and_then(|dir| dir.open_file(name, Access::Read));
     let mut start = [0; 16];
-    let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut start));
+    let read = file.and_then(|mut file| file.read_exact(&mut start));
     read.is_ok() && start == *b"SQLite format 3\0"
 }
 

@@ -1,12 +1,21 @@
 //! The tests of the program: each runs the real binary in a home of its own against a scripted
 //! server in this process. One binary, so that it is linked once.
 
+mod chat;
+mod chat_request;
 mod concurrency;
+mod context;
 mod crash;
 mod damage;
 mod docs;
+mod errors;
 mod faults;
 mod foreign;
 mod hostile;
+mod interrupted;
+mod not_stored;
+mod purge;
+mod sessions;
+mod settings;
 mod stored;
 mod support;
