@@ -12,20 +12,29 @@ use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter, Serializer};
 
 /// Returns `value` as one line without its newline.
 pub fn line<T: Serialize + ?Sized>(value: &T) -> String {
-    write(value, CompactFormatter)
+    text(value, CompactFormatter)
+}
+
+/// Appends `value` as one line, without its newline, to what `bytes` hold.
+pub fn append_line<T: Serialize + ?Sized>(bytes: &mut Vec<u8>, value: &T) {
+    write(value, CompactFormatter, bytes);
 }
 
 /// Returns `value` as a document indented by two spaces, without a final newline.
 pub fn document<T: Serialize + ?Sized>(value: &T) -> String {
-    write(value, PrettyFormatter::new())
+    text(value, PrettyFormatter::new())
 }
 
-fn write<T: Serialize + ?Sized, F: Formatter>(value: &T, formatter: F) -> String {
+fn text<T: Serialize + ?Sized, F: Formatter>(value: &T, formatter: F) -> String {
     let mut bytes = Vec::new();
-    value
-        .serialize(&mut Serializer::with_formatter(&mut bytes, Safe(formatter)))
-        .expect("what this program writes has string keys and goes to memory");
+    write(value, formatter, &mut bytes);
     String::from_utf8(bytes).expect("the serializer writes UTF-8")
+}
+
+fn write<T: Serialize + ?Sized, F: Formatter>(value: &T, formatter: F, bytes: &mut Vec<u8>) {
+    value
+        .serialize(&mut Serializer::with_formatter(bytes, Safe(formatter)))
+        .expect("what this program writes has string keys and goes to memory");
 }
 
 /// Tells whether a character must not stand raw in anything this program writes.

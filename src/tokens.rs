@@ -1,8 +1,8 @@
 //! Counting tokens, where only the server knows the truth.
 //!
 //! Ollama has no endpoint that counts, and no other tokenizer fits its models exactly. From the
-//! best to the safest: what the server measured (`prompt_eval_count`, `eval_count`); the bytes
-//! per token this session's measured turns had; tiktoken's `cl100k_base` with a margin, where
+//! best to the safest: what the server measured (`prompt_eval_count`, `eval_count`); for prose the
+//! bytes per token this session's measured turns had; tiktoken's `cl100k_base` with a margin, where
 //! nothing was measured; and one token a byte, which no text exceeds. The last needs no
 //! vocabulary, and is enough whenever even so counted everything fits.
 
@@ -45,57 +45,72 @@ pub struct Ruler {
 impl Ruler {
     /// Learns from measured turns: the most tokens per byte any of the newest had.
     #[must_use]
-    pub fn from_turns(turns: &[SaidTurn]) -> Self {
+    pub fn from_turns(turns: &[&SaidTurn]) -> Self {
         let newest = turns.iter().rev().take(LEARN_FROM);
         let ratios = newest.filter_map(|said| {
-            let measured = said.turn.usage.prompt_eval_count?;
-            let template = said.turn.sent.messages * 4;
-            let bytes = said.turn.sent.bytes;
-            let enough = bytes >= ENOUGH_TO_LEARN;
-            enough.then(|| measured.saturating_sub(template) as f64 / bytes as f64)
+            let sent = &said.turn.sent;
+            let measured = said
+                .turn
+                .usage
+                .prompt_eval_count?
+                .saturating_sub(sent.messages * 4);
+            (sent.bytes >= ENOUGH_TO_LEARN).then(|| measured as f64 / sent.bytes as f64)
         });
-        let most = ratios.fold(None, |most: Option<f64>, ratio| {
-            Some(most.map_or(ratio, |m| m.max(ratio)))
-        });
+        let most = ratios.reduce(f64::max);
         Self {
             tokens_per_byte: most.map(|ratio| (ratio * MARGIN).min(1.0)),
         }
     }
 
-    /// Counts a message without a vocabulary: learned, or its bytes.
+    /// Counts a message as far as that needs no vocabulary: learned, if the text is of the kind
+    /// that can be judged by others, or else its bytes.
     #[must_use]
     pub fn count(self, text: &str) -> Count {
-        let bytes = text.len() as u64;
-        match self.tokens_per_byte {
-            Some(ratio) => Count {
-                tokens: scaled(bytes, ratio) + PER_MESSAGE,
-                counted: Counted::Learned,
-            },
-            None => Count {
-                tokens: bytes + PER_MESSAGE,
-                counted: Counted::Bytes,
-            },
-        }
+        self.learned(text).unwrap_or_else(|| at_most(text))
     }
 
-    /// Counts a message as well as can be, for a decision that hangs on it: where nothing was
-    /// learned the vocabulary is loaded.
+    /// Counts a message as well as can be, for a decision that hangs on it: where nothing that
+    /// was learned applies, the vocabulary is loaded.
     #[must_use]
     pub fn count_well(self, text: &str) -> Count {
-        match self.count(text) {
+        self.learned(text).unwrap_or_else(|| {
+            let tokens = scaled(tiktoken(text), MARGIN) + PER_MESSAGE;
             Count {
-                counted: Counted::Bytes,
-                tokens,
-            } => {
-                let better = scaled(tiktoken(text), MARGIN) + PER_MESSAGE;
-                Count {
-                    tokens: better.min(tokens),
-                    counted: Counted::Tiktoken,
-                }
+                tokens: tokens.min(at_most(text).tokens),
+                counted: Counted::Tiktoken,
             }
-            learned => learned,
-        }
+        })
     }
+
+    fn learned(self, text: &str) -> Option<Count> {
+        let ratio = self.tokens_per_byte.filter(|_| is_prose(text))?;
+        let tokens = scaled(text.len() as u64, ratio) + PER_MESSAGE;
+        Some(Count {
+            tokens,
+            counted: Counted::Learned,
+        })
+    }
+}
+
+/// Counts a message as more than it can have: a token is at least one byte.
+#[must_use]
+pub fn at_most(text: &str) -> Count {
+    Count {
+        tokens: text.len() as u64 + PER_MESSAGE,
+        counted: Counted::Bytes,
+    }
+}
+
+/// Tells whether a text is prose in letters: mostly that and white space, in words of a usual
+/// length. Figures, base64, code in symbols or a script of other letters has up to four times the
+/// tokens a byte, and what was learned from prose says nothing of it.
+fn is_prose(text: &str) -> bool {
+    let (mut letters, mut gaps) = (0usize, 1usize);
+    for byte in text.bytes() {
+        letters += usize::from(byte.is_ascii_alphabetic());
+        gaps += usize::from(byte.is_ascii_whitespace());
+    }
+    (letters + gaps) * 5 >= text.len() * 4 && letters <= gaps * 12
 }
 
 #[expect(
@@ -225,6 +240,7 @@ mod tests {
         SaidTurn {
             id: id(1),
             ts: Timestamp::from_ms(1),
+            at: None,
             turn,
         }
     }
@@ -248,6 +264,7 @@ mod tests {
             ),
         ];
         for (name, turns, expected) in rows {
+            let turns: Vec<&SaidTurn> = turns.iter().collect();
             assert_eq!(
                 Ruler::from_turns(&turns).tokens_per_byte,
                 expected,
@@ -357,6 +374,60 @@ mod tests {
         assert_eq!(well.counted, Counted::Tiktoken);
         assert!(well.tokens < text.len() as u64 / 3, "{well:?}");
         assert_eq!(vocabularies_loaded(), 1);
+        for dense in [
+            "a".repeat(200_000),
+            "QUJD".repeat(5000),
+            "日本語".repeat(5000),
+            "🦀".repeat(5000),
+        ] {
+            let count = ruler.count_well(&dense);
+            assert!(
+                count.tokens <= dense.len() as u64 + PER_MESSAGE,
+                "{count:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_was_learned_from_prose_is_not_taken_for_anything_else() {
+        let ruler = Ruler {
+            tokens_per_byte: Some(0.25),
+        };
+        let rows = [
+            (
+                "prose",
+                "The quick brown fox jumps over the lazy dog, and then again.",
+                Counted::Learned,
+            ),
+            (
+                "base64",
+                "TG9yZW0gaXBzdW0gZG9sb3Igc2l0IGFtZXQsIGNvbnNlY3RldHVy",
+                Counted::Bytes,
+            ),
+            (
+                "figures",
+                "1 22 333 4444 55555 1 22 333 4444 55555 3.14159",
+                Counted::Bytes,
+            ),
+            (
+                "another script",
+                "速い茶色の狐がのろまな犬を飛び越える",
+                Counted::Bytes,
+            ),
+            (
+                "one long word",
+                "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+                Counted::Bytes,
+            ),
+            (
+                "symbols",
+                "{{[()]}}<<>>;;::==!=&&||++--**//%%^^~~@@##$$",
+                Counted::Bytes,
+            ),
+        ];
+        for (name, text, expected) in rows {
+            assert_eq!(ruler.count(text).counted, expected, "{name}");
+        }
     }
 
     proptest! {

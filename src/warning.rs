@@ -35,6 +35,18 @@ pub enum Warning {
         /// The budget that made it necessary.
         max_context_tokens: u64,
     },
+    /// The server refused the first request for its length, and a shorter one was sent.
+    AskedAgain {
+        /// Tokens the server counted in the first.
+        tokens: u64,
+        /// The window it had for them.
+        num_ctx: u64,
+    },
+    /// What left the context could not be summed up.
+    NotSummarized {
+        /// Why.
+        cause: String,
+    },
     /// The server read fewer tokens than it was sent.
     TruncatedByServer {
         /// Tokens it says it read.
@@ -88,6 +100,16 @@ impl fmt::Display for Warning {
                 write!(
                     f,
                     "{turns} older turns left the context to fit {max_context_tokens} tokens; they stay in the history"
+                )
+            }
+            Self::AskedAgain { tokens, num_ctx } => write!(
+                f,
+                "the server counted {tokens} tokens for a window of {num_ctx} and refused them; a shorter request was sent"
+            ),
+            Self::NotSummarized { cause } => {
+                write!(
+                    f,
+                    "the turns that left the context were not summed up: {cause}"
                 )
             }
             Self::TruncatedByServer { read, sent } => {

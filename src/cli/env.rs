@@ -1,6 +1,7 @@
 //! The environment: every variable this program reads, and what it means where a flag does not
 //! say otherwise.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -108,6 +109,8 @@ impl Env {
                     .unwrap_or_else(|| DEFAULT_MODEL.to_owned()),
             ),
             system: None,
+            prune: None,
+            pins: BTreeMap::new(),
             max_context_tokens: Some(max_context_tokens),
         })
     }

@@ -22,7 +22,7 @@ pub use typed::Typed;
 
 use crate::error::{Code, Error, Result};
 use crate::prompt::Source;
-use crate::session::event::Settings;
+use crate::session::event::{Settings, Strategy};
 use crate::session::id::{SessionId, SessionRef};
 use crate::store::Durability;
 
@@ -70,6 +70,10 @@ pub struct Turn {
     pub max_context_tokens: Option<u64>,
     /// What a new session begins with where no flag says otherwise.
     pub defaults: Settings,
+    /// How turns leave the context, if that was given by a flag.
+    pub prune: Option<Strategy>,
+    /// Whether only to say what would be sent.
+    pub dry_run: bool,
     /// The options of the request, `temperature` and `num_predict` among them.
     pub options: Map<String, Value>,
     /// Whether to think, and how much.

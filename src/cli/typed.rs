@@ -10,6 +10,7 @@ use super::session::Verb;
 use super::{Command, Env, Invocation, Memory, Output, Server, Turn, duration, usage};
 use crate::error::Result;
 use crate::prompt::Source;
+use crate::session::event::Strategy;
 use crate::session::id::{SessionId, SessionRef};
 use crate::store::Durability;
 
@@ -88,6 +89,9 @@ pub struct Typed {
     /// Answer from the built-in echo model instead of a server
     #[arg(long)]
     offline: bool,
+    /// Print the exact request and what is kept and dropped, and why; ask nobody, write nothing
+    #[arg(long)]
+    dry_run: bool,
     /// Whether a turn is synced to disk before it is acknowledged: full or relaxed [default: full]
     #[arg(long, value_name = "LEVEL", hide_possible_values = true)]
     durability: Option<TypedDurability>,
@@ -120,6 +124,10 @@ pub struct Typed {
     #[arg(long, value_name = "N", allow_negative_numbers = true, help_heading = MANAGEMENT)]
     max_context_tokens: Option<i64>,
 
+    /// How turns leave the context when it is full: fifo (the oldest), importance (the least important), summarize (the oldest, and a summary stays) or off [default: fifo]
+    #[arg(long, value_name = "STRATEGY", hide_possible_values = true, help_heading = MANAGEMENT)]
+    prune: Option<TypedStrategy>,
+
     /// List all sessions, the last used first
     #[arg(long, help_heading = UTILITIES)]
     list_sessions: bool,
@@ -142,6 +150,26 @@ enum LongForm {
 enum TypedDurability {
     Full,
     Relaxed,
+}
+
+/// How turns leave the context, as it is typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum TypedStrategy {
+    Fifo,
+    Importance,
+    Summarize,
+    Off,
+}
+
+impl From<TypedStrategy> for Strategy {
+    fn from(typed: TypedStrategy) -> Self {
+        match typed {
+            TypedStrategy::Fifo => Self::Fifo,
+            TypedStrategy::Importance => Self::Importance,
+            TypedStrategy::Summarize => Self::Summarize,
+            TypedStrategy::Off => Self::Off,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -239,6 +267,8 @@ impl Typed {
             system,
             memory,
             max_context_tokens,
+            prune: self.prune.map(Strategy::from),
+            dry_run: self.dry_run,
             defaults: env.defaults()?,
             options: self.options()?,
             think: self.think.map(Think::to_json),

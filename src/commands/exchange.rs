@@ -18,6 +18,8 @@ pub(super) struct Exchange<'a> {
     pub(super) reply: &'a Reply,
     /// The name under which the reply goes into the history.
     pub(super) model: &'a str,
+    /// Whether thinking was asked for, and how much.
+    pub(super) think: Option<&'a Value>,
     /// Whether the request had the same system prompt as the turn before.
     pub(super) same_system: bool,
 }
@@ -47,6 +49,7 @@ impl Exchange<'_> {
             tool_calls: reply.tool_calls.clone(),
             done_reason: reply.done_reason.clone(),
             usage: reply.usage.clone(),
+            think: self.think.cloned(),
             options: request.options.clone(),
             tokens: Tokens::default(),
             sent: request.sent.clone(),

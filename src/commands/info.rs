@@ -5,7 +5,7 @@ use crate::cli::Invocation;
 use crate::error::Result;
 use crate::output::{Metadata, SaidMessage, SessionInfo, Unfinished, Unreadable, percent};
 use crate::session::fold::{SaidTurn, Session};
-use crate::session::id::{SessionId, SessionRef};
+use crate::session::id::{EventId, SessionId, SessionRef};
 use crate::store::draft::FoundDraft;
 use crate::store::read::{Extent, Snapshot};
 use crate::store::{Store, not_found};
@@ -25,6 +25,7 @@ pub(super) fn run(reference: &SessionRef, invocation: &Invocation) -> Result<Out
     Ok(Outcome {
         answer: Answer::Session(Box::new(info)),
         warnings: Vec::new(),
+        notes: Vec::new(),
         failure: None,
     })
 }
@@ -33,16 +34,13 @@ fn info(id: SessionId, snapshot: Snapshot, unfinished: Vec<Unfinished>) -> Sessi
     let Snapshot {
         session, damage, ..
     } = snapshot;
-    let (created_at, last_used, start) = (
-        session.created,
-        session.last_used(),
-        session.context_start(),
-    );
+    let (created_at, last_used) = (session.created, session.last_used());
+    let in_context: Vec<EventId> = session.context().iter().map(|said| said.id).collect();
     let context_tokens = session.context_tokens();
     let max_context_tokens = session.settings.max_context_tokens;
     let metadata = Metadata {
         turns: session.turns.len(),
-        turns_in_context: session.turns.len() - start,
+        turns_in_context: in_context.len(),
         horizon: session.horizon.as_ref().map(|horizon| horizon.keep_from),
         unreadable: damage
             .into_iter()
@@ -58,8 +56,10 @@ fn info(id: SessionId, snapshot: Snapshot, unfinished: Vec<Unfinished>) -> Sessi
     } = session;
     let messages: Vec<SaidMessage> = turns
         .into_iter()
-        .enumerate()
-        .flat_map(|(at, said)| messages(said, at >= start))
+        .flat_map(|said| {
+            let is_in = in_context.binary_search(&said.id).is_ok();
+            messages(said, is_in)
+        })
         .collect();
     SessionInfo {
         session_id: id,
@@ -79,7 +79,7 @@ fn info(id: SessionId, snapshot: Snapshot, unfinished: Vec<Unfinished>) -> Sessi
 }
 
 fn messages(said: SaidTurn, in_context: bool) -> [SaidMessage; 2] {
-    let SaidTurn { id, ts, turn } = said;
+    let SaidTurn { id, ts, turn, .. } = said;
     let message = |role, content, tokens, model, thinking| SaidMessage {
         role,
         content,

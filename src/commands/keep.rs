@@ -2,8 +2,8 @@
 //! stored.
 
 use crate::error::Result;
-use crate::session::event::{Body, Header, Prune, Settings, Turn};
-use crate::session::fold::Session;
+use crate::session::event::{Body, Header, KeptTurn, Prune, Settings, Strategy, Turn};
+use crate::session::fold::{SaidTurn, Session};
 use crate::session::id::{EventId, SessionId};
 use crate::store::append::{Appended, Found, Writer};
 use crate::store::read::Snapshot;
@@ -26,66 +26,122 @@ pub(super) struct Keep<'a> {
 }
 
 /// A horizon that moved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Horizon {
-    keep_from: EventId,
+    /// The turn from which on all are in.
+    pub(super) keep_from: EventId,
+    /// Older turns that are in.
+    pub(super) keep: Vec<KeptTurn>,
     /// Turns that left the context now.
     pub(super) newly_dropped: u64,
     dropped_tokens: u64,
+    strategy: Strategy,
+    summary: Option<String>,
+    budget: u64,
+    back: bool,
 }
 
 impl Horizon {
-    /// Returns the horizon `request` moves, if it leaves out turns that were in the context.
-    pub(super) fn of(session: &Session, request: &Request<'_>) -> Option<Self> {
-        let newly_dropped = (session.context().len() - request.kept.len()) as u64;
-        let keep_from = request.kept.first().filter(|_| newly_dropped > 0)?.id;
-        let earlier = session
-            .horizon
-            .as_ref()
+    /// Returns the horizon that goes with `request`, if other turns are in it than were in the
+    /// context, or if it was chosen from all turns for a larger budget (`again`).
+    pub(super) fn of(
+        session: &Session,
+        request: &Request<'_>,
+        strategy: Strategy,
+        again: bool,
+    ) -> Option<Self> {
+        let kept: Vec<EventId> = request.kept.iter().map(|said| said.id).collect();
+        let context = session.context();
+        let before: Vec<EventId> = context.iter().map(|said| said.id).collect();
+        if !again && kept == before {
+            return None;
+        }
+        let dropped_turns = before
+            .iter()
+            .filter(|id| kept.binary_search(id).is_err())
+            .count();
+        let there = session.horizon.as_ref();
+        let earlier = there
+            .filter(|_| !again)
             .map_or(0, |horizon| horizon.dropped_tokens);
-        let dropped_tokens = earlier + request.dropped_tokens;
+        let (keep_from, keep) = split(session, &kept)?;
         Some(Self {
             keep_from,
-            newly_dropped,
-            dropped_tokens,
+            keep,
+            newly_dropped: dropped_turns as u64,
+            dropped_tokens: earlier + request.dropped_tokens,
+            strategy,
+            summary: request.summary.clone(),
+            budget: request.budget,
+            back: there.is_some_and(|there| keep_from < there.keep_from),
         })
     }
 
     /// Returns the horizon of a session as it is, to state it anew.
-    fn in_force(session: &Session) -> Option<Self> {
-        let keep_from = session.context().first()?.id;
-        let dropped_tokens = session
-            .horizon
-            .as_ref()
-            .map_or(0, |horizon| horizon.dropped_tokens);
+    pub(super) fn in_force(session: &Session, budget: u64) -> Option<Self> {
+        let kept: Vec<EventId> = session.context().iter().map(|said| said.id).collect();
+        let (keep_from, keep) = split(session, &kept)?;
+        let there = session.horizon.as_ref();
         Some(Self {
             keep_from,
+            keep,
             newly_dropped: 0,
-            dropped_tokens,
+            dropped_tokens: there.map_or(0, |horizon| horizon.dropped_tokens),
+            strategy: session.settings.prune.unwrap_or_default(),
+            summary: there.and_then(|horizon| horizon.summary.clone()),
+            budget: there.map_or(budget, |horizon| horizon.budget),
+            back: there.is_some_and(|there| keep_from < there.keep_from),
         })
     }
 
     /// Returns the event for a session as it is now.
-    fn event(self, session: &Session, settings: Settings) -> Prune {
-        let Self {
-            keep_from,
-            dropped_tokens,
-            ..
-        } = self;
-        let kept = session
+    pub(super) fn event(self, session: &Session, settings: Settings) -> Prune {
+        let from_on = session
             .turns
             .iter()
-            .filter(|said| said.id >= keep_from)
+            .filter(|said| said.id >= self.keep_from)
             .count() as u64;
         Prune {
-            keep_from,
-            strategy: "fifo".to_owned(),
-            kept_turns: kept,
-            dropped_turns: session.turn_count() - kept,
-            dropped_tokens,
+            keep_from: self.keep_from,
+            dropped_turns: session.turn_count() - from_on - self.keep.len() as u64,
+            keep: self.keep,
+            strategy: self.strategy.name().to_owned(),
+            summary: self.summary,
+            budget: self.budget,
+            back: self.back,
+            kept_turns: from_on,
+            dropped_tokens: self.dropped_tokens,
             settings,
         }
     }
+
+    /// Tells whether this says more than the horizon another process may have set meanwhile.
+    fn moves(&self, there: Option<&Prune>) -> bool {
+        there.is_none_or(|there| {
+            self.back
+                || there.keep_from < self.keep_from
+                || (there.keep_from == self.keep_from && there.keep != self.keep)
+        })
+    }
+}
+
+/// Splits the turns that are in (ids in order) into those from which on all are in, and older
+/// ones. `None` where none is.
+fn split(session: &Session, kept: &[EventId]) -> Option<(EventId, Vec<KeptTurn>)> {
+    let is_kept = |said: &&SaidTurn| kept.binary_search(&said.id).is_ok();
+    let keep_from = session.turns.iter().rev().take_while(is_kept).last()?.id;
+    let older = session
+        .turns
+        .iter()
+        .filter(is_kept)
+        .take_while(|said| said.id < keep_from);
+    let keep = older
+        .map(|said| KeptTurn {
+            id: said.id,
+            at: said.at,
+        })
+        .collect();
+    Some((keep_from, keep))
 }
 
 /// Where a turn was stored.
@@ -152,10 +208,9 @@ impl Keep<'_> {
         });
         let changes = given.changes_from(&now.settings);
         let set = (begin.is_none() && !changes.is_empty()).then_some(Body::Set(changes));
-        // Another process may have moved the horizon as far meanwhile.
-        let there = now.horizon.as_ref().map(|horizon| horizon.keep_from);
-        let moved = horizon.filter(|horizon| there < Some(horizon.keep_from));
-        let stated = moved.or_else(|| Horizon::in_force(now).filter(|_| is_shuffled));
+        let moved = horizon.filter(|horizon| horizon.moves(now.horizon.as_ref()));
+        let budget = settings.max_context_tokens.unwrap_or_default();
+        let stated = moved.or_else(|| Horizon::in_force(now, budget).filter(|_| is_shuffled));
         let prune = stated.map(|horizon| Body::Prune(horizon.event(now, in_force)));
         let turn = Body::Turn(Box::new(turn));
         begin
@@ -185,7 +240,6 @@ impl Kept {
 mod tests {
     use super::*;
     use crate::session::event::Timestamp;
-    use crate::session::fold::SaidTurn;
 
     fn keep<'a>(settings: &'a Settings, given: &Settings) -> Keep<'a> {
         Keep {
@@ -208,6 +262,7 @@ mod tests {
         let turn = |n: u64| SaidTurn {
             id: EventId::next(n, None, 0),
             ts: Timestamp::from_ms(n),
+            at: None,
             turn: Turn::default(),
         };
         let mut session = Session {

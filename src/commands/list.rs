@@ -47,6 +47,7 @@ pub(super) fn run(invocation: &Invocation) -> Result<Outcome> {
     Ok(Outcome {
         answer: Answer::Sessions(list),
         warnings,
+        notes: Vec::new(),
         failure: None,
     })
 }

@@ -2,6 +2,7 @@
 //!
 //! A command returns what is to be printed and never prints it.
 
+mod ask;
 mod exchange;
 mod info;
 mod keep;
@@ -9,12 +10,14 @@ mod list;
 mod place;
 mod purge;
 mod request;
+mod summary;
 mod turn;
+mod window;
 
 use crate::cli::{Command, Invocation};
 use crate::error::{Error, Result};
 use crate::ollama::Chunk;
-use crate::output::{Purged, SessionInfo, SessionList, TurnReport};
+use crate::output::{PlanReport, Purged, SessionInfo, SessionList, TurnReport};
 use crate::warning::Warning;
 
 /// What a command has to say.
@@ -22,6 +25,8 @@ use crate::warning::Warning;
 pub enum Answer {
     /// Of a turn.
     Turn(Box<TurnReport>),
+    /// Of a turn that was not taken.
+    Plan(Box<PlanReport>),
     /// Of the list.
     Sessions(SessionList),
     /// Of one session.
@@ -37,6 +42,8 @@ pub struct Outcome {
     pub answer: Answer,
     /// What is worth telling besides.
     pub warnings: Vec<Warning>,
+    /// What is told when more is to be said.
+    pub notes: Vec<String>,
     /// What failed in spite of the answer: a reply that arrived and could not be stored.
     pub failure: Option<Error>,
 }

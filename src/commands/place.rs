@@ -8,10 +8,11 @@ use crate::store::read::{Extent, Snapshot};
 use crate::store::{Store, not_found};
 use std::path::Path;
 
-/// A session as it was found, or is to be made.
+/// A session as it was found, or is to be made. Nothing is made by looking.
 #[derive(Debug)]
 pub(super) struct Place {
-    pub(super) store: Store,
+    /// The store, if there is one.
+    pub(super) store: Option<Store>,
     pub(super) id: SessionId,
     pub(super) snapshot: Snapshot,
     /// Whether the id was made for this call, so that nobody else can know it.
@@ -24,44 +25,40 @@ impl Place {
     /// # Errors
     /// `session_not_found`, `session_ambiguous`; `store_*` when it is there and cannot be read.
     pub(super) fn find(memory: &Memory, root: &Path) -> Result<Self> {
-        match memory {
-            Memory::None | Memory::New => {
+        let store = Store::open(root)?;
+        let id = match (memory, &store) {
+            (Memory::None | Memory::New, _) => {
                 let id = SessionId::from_parts(clock::now().as_ms(), clock::random_bits());
-                let store = Store::open_or_make(root)?;
-                Ok(Self {
+                return Ok(Self {
                     store,
                     id,
                     snapshot: Snapshot::default(),
                     is_fresh: true,
-                })
+                });
             }
-            Memory::ContinueOrCreate(id) => {
-                let store = Store::open_or_make(root)?;
-                let snapshot = store.read(*id, Extent::Context)?.unwrap_or_default();
-                Ok(Self {
+            (Memory::ContinueOrCreate(id), _) => {
+                let found = store
+                    .as_ref()
+                    .map(|store| store.read(*id, Extent::Context))
+                    .transpose()?;
+                let snapshot = found.flatten().unwrap_or_default();
+                return Ok(Self {
                     store,
                     id: *id,
                     snapshot,
                     is_fresh: false,
-                })
+                });
             }
-            Memory::Continue(reference) => {
-                let store = Store::open(root)?.ok_or_else(|| not_found(reference))?;
-                let id = store.find(reference)?;
-                Self::existing(store, id)
-            }
-            Memory::Latest => {
-                let store = Store::open(root)?.ok_or_else(nothing_to_continue)?;
-                let id = latest(&store)?.ok_or_else(nothing_to_continue)?;
-                Self::existing(store, id)
-            }
-        }
-    }
-
-    fn existing(store: Store, id: SessionId) -> Result<Self> {
-        let snapshot = store
-            .read(id, Extent::Context)
-            .map_err(|error| error.session(id))?;
+            (Memory::Continue(reference), Some(store)) => store.find(reference)?,
+            (Memory::Continue(reference), None) => return Err(not_found(reference)),
+            (Memory::Latest, Some(store)) => latest(store)?.ok_or_else(nothing_to_continue)?,
+            (Memory::Latest, None) => return Err(nothing_to_continue()),
+        };
+        let found = store
+            .as_ref()
+            .map(|store| store.read(id, Extent::Context))
+            .transpose();
+        let snapshot = found.map_err(|error| error.session(id))?.flatten();
         let snapshot = snapshot.ok_or_else(|| not_found(id).session(id))?;
         Ok(Self {
             store,
@@ -69,6 +66,19 @@ impl Place {
             snapshot,
             is_fresh: false,
         })
+    }
+
+    /// Reads the whole history, where only the context was read.
+    ///
+    /// # Errors
+    /// `store_*` when it cannot be read.
+    pub(super) fn read_history(&mut self) -> Result<()> {
+        if let Some(store) = &self.store
+            && let Some(snapshot) = store.read(self.id, Extent::History)?
+        {
+            self.snapshot = snapshot;
+        }
+        Ok(())
     }
 }
 

@@ -57,6 +57,7 @@ pub(super) fn run(days: u32, invocation: &Invocation) -> Result<Outcome> {
     Ok(Outcome {
         answer: Answer::Purged(purged),
         warnings,
+        notes: Vec::new(),
         failure: None,
     })
 }

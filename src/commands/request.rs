@@ -1,4 +1,5 @@
-//! From a conversation and a new message to the request: what goes out, and what it costs.
+//! From a conversation and a new message to the request: what goes out, what it costs, and for
+//! each message why it goes or stays behind.
 
 use std::borrow::Cow;
 
@@ -6,21 +7,50 @@ use serde_json::{Map, Value};
 
 use crate::error::{Code, Error, Result};
 use crate::ollama::{Message, Role};
-use crate::session::context::{Budget, Overflow, num_ctx, plan};
-use crate::session::event::{Counted, Sent};
+use crate::output::PlannedMessage;
+use crate::session::context::{Budget, Candidate, Order, Overflow, Plan, num_ctx, plan};
+use crate::session::event::{Counted, Sent, Settings, Strategy};
 use crate::session::fold::SaidTurn;
-use crate::tokens::{Count, PER_MESSAGE, Ruler};
+use crate::session::importance::{Said, scores};
+use crate::tokens::{Count, PER_MESSAGE, Ruler, at_most};
+
+/// Tokens a summary may take.
+pub(super) const SUMMARY_TOKENS: u64 = 512;
+
+const SUMMARY_HEADING: &str = "Summary of the earlier conversation:";
 
 /// What is to be sent, before it is decided which turns go with it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Draft<'a> {
-    pub(super) model: &'a str,
-    pub(super) system: Option<&'a str>,
-    /// The turns in the context so far, oldest first.
-    pub(super) turns: &'a [SaidTurn],
+    pub(super) settings: &'a Settings,
+    /// The summary of turns that left before.
+    pub(super) summary: Option<&'a str>,
+    /// The turns to choose from, oldest first.
+    pub(super) turns: Vec<&'a SaidTurn>,
     pub(super) prompt: &'a str,
     pub(super) options: &'a Map<String, Value>,
-    pub(super) max_context_tokens: u64,
+    /// The window the model really has, in tokens, where that is known.
+    pub(super) window: Option<u64>,
+    /// By how much counts are raised, once the server has said that they are too low.
+    pub(super) scale: f64,
+}
+
+/// A message and what it costs.
+#[derive(Debug, Clone, Copy)]
+struct Cost {
+    tokens: u64,
+    counted: Counted,
+}
+
+/// What is to be sent, and the choice.
+#[derive(Debug)]
+pub(super) struct Planned<'a> {
+    draft: Draft<'a>,
+    plan: Plan,
+    costs: Costs,
+    budget: u64,
+    num_predict: i64,
+    ruler: Ruler,
 }
 
 /// What is sent.
@@ -29,41 +59,271 @@ pub(super) struct Request<'a> {
     pub(super) messages: Vec<Message<'a>>,
     pub(super) options: Map<String, Value>,
     /// The turns that are in it.
-    pub(super) kept: &'a [SaidTurn],
-    /// Tokens of the turns that are not.
+    pub(super) kept: Vec<&'a SaidTurn>,
+    /// Tokens of the turns that were to choose from and are not.
     pub(super) dropped_tokens: u64,
+    /// The summary of those that left, now and before.
+    pub(super) summary: Option<String>,
     /// Tokens of everything in it, never too few by what is known.
     pub(super) tokens: u64,
+    /// The budget it was chosen for.
+    pub(super) budget: u64,
     /// What the new turn remembers of it.
     pub(super) sent: Sent,
     pub(super) ruler: Ruler,
 }
 
 impl<'a> Draft<'a> {
-    /// Chooses what fits and puts it together.
+    /// Chooses what fits.
     ///
     /// # Errors
     /// `context_overflow` when what must be sent does not fit.
-    pub(super) fn assemble(self) -> Result<Request<'a>> {
+    pub(super) fn plan(self) -> Result<Planned<'a>> {
         let num_predict = self
             .options
             .get("num_predict")
             .and_then(Value::as_i64)
             .unwrap_or(-1);
-        let budget = Budget::new(self.max_context_tokens, num_predict);
-        let ruler = Ruler::from_turns(self.turns);
-        // First without a vocabulary: if everything fits even so, nothing hangs on it.
-        let mut costs = self.costs(|text| ruler.count(text));
+        let tokens = self.budget();
+        let budget = Budget::new(tokens, num_predict);
+        let ruler = Ruler::from_turns(&self.turns);
+        // First by what needs no vocabulary and is never too low: if everything fits even so,
+        // nothing hangs on it.
+        let mut costs = self.costs(at_most);
         if costs.total() > budget.high_water() {
             costs = self.costs(|text| ruler.count_well(text));
         }
-        let plan = plan(&costs.turns, costs.fixed, budget)
-            .map_err(|overflow| too_much(overflow, self.max_context_tokens))?;
-        let (dropped, kept) = self.turns.split_at(plan.keep_from);
-        debug_assert!(plan.keep_from == dropped.len());
-        let messages = self.messages(kept);
-        let mut options = self.options.clone();
-        let asked = self.num_ctx(&mut options, plan.tokens, num_predict);
+        let mut chosen = self.choose(&costs, budget);
+        let drops = |chosen: &std::result::Result<Plan, Overflow>| {
+            chosen
+                .as_ref()
+                .map_or(true, |plan| plan.keep.contains(&false))
+        };
+        if self.strategy() == Strategy::Summarize && drops(&chosen) {
+            // What leaves now leaves room for its summary behind.
+            costs.summary = costs.summary.max(SUMMARY_TOKENS + PER_MESSAGE);
+            chosen = self.choose(&costs, budget);
+        }
+        let plan = chosen.map_err(|overflow| self.too_much(overflow, tokens))?;
+        Ok(Planned {
+            draft: self,
+            plan,
+            costs,
+            budget: tokens,
+            num_predict,
+            ruler,
+        })
+    }
+
+    /// Returns the budget of request and reply: the session's, or the window where that is
+    /// smaller.
+    fn budget(&self) -> u64 {
+        let asked = self.options.get("num_ctx").and_then(Value::as_u64);
+        let windows = self.window.into_iter().chain(asked);
+        windows
+            .fold(
+                self.settings.max_context_tokens.unwrap_or(u64::MAX),
+                u64::min,
+            )
+            .max(1)
+    }
+
+    fn strategy(&self) -> Strategy {
+        self.settings.prune.unwrap_or_default()
+    }
+
+    fn costs(&self, count: impl Fn(&str) -> Count) -> Costs {
+        let cost = |text: &str| {
+            let Count { tokens, counted } = count(text);
+            Cost {
+                tokens: self.scaled(tokens),
+                counted,
+            }
+        };
+        let turns = self.turns.iter().map(|said| {
+            let (turn, stored) = (&said.turn, said.turn.tokens);
+            if stored.counted == Counted::Bytes {
+                [cost(&turn.prompt), cost(&turn.response)]
+            } else {
+                [stored.prompt, stored.response].map(|tokens| Cost {
+                    tokens: self.scaled(tokens),
+                    counted: stored.counted,
+                })
+            }
+        });
+        Costs {
+            turns: turns.collect(),
+            system: self.system().map(cost),
+            summary: self.summary.map_or(0, |text| cost(text).tokens),
+            prompt: cost(self.prompt),
+        }
+    }
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a count of tokens, far below 2^52"
+    )]
+    fn scaled(&self, tokens: u64) -> u64 {
+        (tokens as f64 * self.scale).ceil() as u64
+    }
+
+    fn system(&self) -> Option<&'a str> {
+        self.settings
+            .system
+            .as_deref()
+            .filter(|text| !text.is_empty())
+    }
+
+    fn choose(&self, costs: &Costs, budget: Budget) -> std::result::Result<Plan, Overflow> {
+        let candidates: Vec<Candidate> = self
+            .turns
+            .iter()
+            .zip(&costs.turns)
+            .map(|(said, [prompt, response])| Candidate {
+                tokens: prompt.tokens + response.tokens,
+                is_pinned: self.settings.is_pinned(said.id),
+            })
+            .collect();
+        let fixed = costs.fixed();
+        match self.strategy() {
+            Strategy::Fifo | Strategy::Summarize => plan(&candidates, fixed, budget, Order::Oldest),
+            Strategy::Off => plan(&candidates, fixed, budget, Order::Never),
+            Strategy::Importance => {
+                let said = |(said, candidate): (&&'a SaidTurn, &Candidate)| Said {
+                    prompt: &said.turn.prompt,
+                    response: &said.turn.response,
+                    tokens: candidate.tokens,
+                };
+                let said: Vec<Said<'_>> = self.turns.iter().zip(&candidates).map(said).collect();
+                let scores = scores(&said, self.prompt);
+                plan(&candidates, fixed, budget, Order::LeastImportant(&scores))
+            }
+        }
+    }
+
+    fn too_much(&self, overflow: Overflow, budget: u64) -> Error {
+        let Overflow { tokens, limit } = overflow;
+        let cause = format!(
+            "about {tokens} tokens must be sent, and of {budget} only {limit} are left beside the reply: {} too many",
+            tokens - limit
+        );
+        let hint = match self.strategy() {
+            Strategy::Off => {
+                "let older turns leave with --prune fifo, or raise --max-context-tokens"
+            }
+            _ => "send less, raise --max-context-tokens, lower --max_tokens, or unpin turns",
+        };
+        Error::new(
+            Code::ContextOverflow,
+            "the message does not fit the context",
+        )
+        .because(cause)
+        .hint(hint)
+    }
+}
+
+#[derive(Debug)]
+struct Costs {
+    turns: Vec<[Cost; 2]>,
+    system: Option<Cost>,
+    summary: u64,
+    prompt: Cost,
+}
+
+impl Costs {
+    /// Returns the tokens of what goes out whatever is chosen; the template's own beginning and
+    /// end among them.
+    fn fixed(&self) -> u64 {
+        self.system.map_or(0, |cost| cost.tokens) + self.summary + self.prompt.tokens + PER_MESSAGE
+    }
+
+    fn total(&self) -> u64 {
+        let turns = self.turns.iter().flatten().map(|cost| cost.tokens);
+        turns.fold(self.fixed(), u64::saturating_add)
+    }
+}
+
+impl<'a> Planned<'a> {
+    /// Returns the turns that leave now, if they are to be summed up.
+    pub(super) fn to_summarize(&self) -> Vec<&'a SaidTurn> {
+        if self.draft.strategy() != Strategy::Summarize {
+            return Vec::new();
+        }
+        self.sorted_out().1
+    }
+
+    /// Returns the summary of what left before.
+    pub(super) fn earlier_summary(&self) -> Option<&'a str> {
+        self.draft.summary
+    }
+
+    /// Returns the turns that are sent and those that are not.
+    fn sorted_out(&self) -> (Vec<&'a SaidTurn>, Vec<&'a SaidTurn>) {
+        let (kept, dropped): (Vec<_>, Vec<_>) = self
+            .draft
+            .turns
+            .iter()
+            .zip(&self.plan.keep)
+            .partition(|(_, keep)| **keep);
+        let turns =
+            |pairs: Vec<(&&'a SaidTurn, &bool)>| pairs.into_iter().map(|(said, _)| *said).collect();
+        (turns(kept), turns(dropped))
+    }
+
+    /// Returns for each message whether it is sent, what it costs and why.
+    pub(super) fn messages(&self) -> Vec<PlannedMessage> {
+        let message = |role, turn, cost: Cost, kept, why| PlannedMessage {
+            role,
+            turn,
+            tokens: cost.tokens,
+            counted: cost.counted,
+            kept,
+            why,
+        };
+        let last = self.draft.turns.len().saturating_sub(1);
+        let why = |at: usize, keep: bool| match (keep, self.draft.strategy()) {
+            (true, _) if at == last => "the newest turn always stays",
+            (true, _) if self.draft.settings.is_pinned(self.draft.turns[at].id) => "pinned",
+            (true, _) => "fits the budget",
+            (false, Strategy::Importance) => "over the budget, and less important than what stays",
+            (false, Strategy::Summarize) => "over the budget, and summed up",
+            (false, _) => "over the budget, and older than what stays",
+        };
+        let system = self
+            .costs
+            .system
+            .map(|cost| message("system", None, cost, true, "the system prompt always stays"));
+        let turns = self
+            .draft
+            .turns
+            .iter()
+            .zip(&self.plan.keep)
+            .zip(&self.costs.turns)
+            .enumerate();
+        let turns = turns.flat_map(|(at, ((said, keep), [prompt, response]))| {
+            let why = why(at, *keep);
+            [
+                message("user", Some(said.id), *prompt, *keep, why),
+                message("assistant", Some(said.id), *response, *keep, why),
+            ]
+        });
+        let prompt = message("user", None, self.costs.prompt, true, "the new message");
+        system.into_iter().chain(turns).chain([prompt]).collect()
+    }
+
+    /// Puts the request together. `summary` takes the place of the earlier one.
+    pub(super) fn request(&self, summary: Option<String>) -> Request<'a> {
+        let (kept, dropped) = self.sorted_out();
+        let summary = summary.or_else(|| self.draft.summary.map(str::to_owned));
+        let messages = messages(
+            self.draft.system(),
+            summary.as_deref(),
+            &kept,
+            self.draft.prompt,
+        );
+        let mut options = self.draft.options.clone();
+        let asked = self.num_ctx(&mut options);
         let sent = Sent {
             from: kept.first().map(|turn| turn.id),
             turns: kept.len() as u64,
@@ -74,105 +334,103 @@ impl<'a> Draft<'a> {
                 .sum(),
             num_ctx: asked,
         };
-        let dropped_tokens = costs.turns[..plan.keep_from].iter().sum();
-        Ok(Request {
+        let dropped_tokens = dropped
+            .iter()
+            .map(|said| said.turn.tokens.prompt + said.turn.tokens.response)
+            .sum();
+        Request {
             messages,
             options,
             kept,
             dropped_tokens,
-            tokens: plan.tokens,
+            summary,
+            tokens: self.plan.tokens,
+            budget: self.budget,
             sent,
-            ruler,
-        })
-    }
-
-    fn costs(&self, count: impl Fn(&str) -> Count) -> Costs {
-        let turns = self.turns.iter().map(|said| {
-            let (turn, tokens) = (&said.turn, said.turn.tokens);
-            if tokens.counted == Counted::Bytes {
-                count(&turn.prompt).tokens + count(&turn.response).tokens
-            } else {
-                tokens.prompt + tokens.response
-            }
-        });
-        let system = self.system.map_or(0, |text| count(text).tokens);
-        Costs {
-            turns: turns.collect(),
-            fixed: system + count(self.prompt).tokens + PER_MESSAGE,
+            ruler: self.ruler,
         }
     }
 
-    fn messages(&self, kept: &'a [SaidTurn]) -> Vec<Message<'a>> {
-        let message = |role, text: &'a str| Message {
-            role,
-            content: Cow::Borrowed(text),
-        };
-        let system = self.system.map(|text| message(Role::System, text));
-        let said = kept.iter().flat_map(|said| {
-            [
-                message(Role::User, &said.turn.prompt),
-                message(Role::Assistant, &said.turn.response),
-            ]
-        });
-        system
-            .into_iter()
-            .chain(said)
-            .chain([message(Role::User, self.prompt)])
-            .collect()
+    /// Returns the window to ask for where the turns that leave are summed up: they were in the
+    /// context and need as much room as the request, so the model is not loaded anew.
+    pub(super) fn num_ctx_for_summary(&self) -> Option<u64> {
+        let mut options = self.draft.options.clone();
+        let leaving: u64 = self
+            .costs
+            .turns
+            .iter()
+            .flatten()
+            .map(|cost| cost.tokens)
+            .sum();
+        self.window_for(leaving + 2 * SUMMARY_TOKENS, SUMMARY_TOKENS, &mut options)
     }
 
     /// Asks a local server for a window that holds it all, unless the user did; Ollama's default
     /// would cut the beginning off without a word. Models in the cloud have the one they have.
-    fn num_ctx(
-        &self,
-        options: &mut Map<String, Value>,
-        tokens: u64,
-        num_predict: i64,
-    ) -> Option<u64> {
+    fn num_ctx(&self, options: &mut Map<String, Value>) -> Option<u64> {
+        let reply = u64::try_from(self.num_predict).unwrap_or(0);
+        self.window_for(self.plan.tokens, reply, options)
+    }
+
+    fn window_for(&self, tokens: u64, reply: u64, options: &mut Map<String, Value>) -> Option<u64> {
         if let Some(given) = options.get("num_ctx") {
             return given.as_u64();
         }
-        if is_cloud(self.model) {
+        if is_cloud(self.draft.settings.model.as_deref().unwrap_or_default()) {
             return None;
         }
-        let before = self.turns.last().and_then(|said| said.turn.sent.num_ctx);
-        let reply = u64::try_from(num_predict).unwrap_or(0);
-        let window = num_ctx(tokens, reply, before);
+        let before = self
+            .draft
+            .turns
+            .last()
+            .and_then(|said| said.turn.sent.num_ctx);
+        let window = num_ctx(tokens, reply, before, self.draft.window);
         options.insert("num_ctx".to_owned(), window.into());
         Some(window)
     }
 }
 
-struct Costs {
-    turns: Vec<u64>,
-    fixed: u64,
-}
-
-impl Costs {
-    fn total(&self) -> u64 {
-        self.turns.iter().sum::<u64>() + self.fixed
-    }
+/// Returns the messages of a request. A summary goes with the system prompt: templates differ in
+/// what they make of a second one, or of two messages of one role in a row.
+pub(super) fn messages<'a>(
+    system: Option<&'a str>,
+    summary: Option<&str>,
+    kept: &[&'a SaidTurn],
+    prompt: &'a str,
+) -> Vec<Message<'a>> {
+    let message = |role, text: &'a str| Message {
+        role,
+        content: Cow::Borrowed(text),
+    };
+    let system = match (system, summary) {
+        (system, None) => system.map(|text| message(Role::System, text)),
+        (system, Some(summary)) => {
+            let before = system.map_or(String::new(), |text| format!("{text}\n\n"));
+            let content = Cow::Owned(format!("{before}{SUMMARY_HEADING}\n{summary}"));
+            Some(Message {
+                role: Role::System,
+                content,
+            })
+        }
+    };
+    let said = kept.iter().flat_map(|said| {
+        [
+            message(Role::User, &said.turn.prompt),
+            message(Role::Assistant, &said.turn.response),
+        ]
+    });
+    system
+        .into_iter()
+        .chain(said)
+        .chain([message(Role::User, prompt)])
+        .collect()
 }
 
 /// Tells whether a model runs in Ollama's cloud: its tag says so.
-fn is_cloud(model: &str) -> bool {
+pub(super) fn is_cloud(model: &str) -> bool {
     model
         .rsplit_once(':')
         .is_some_and(|(_, tag)| tag == "cloud" || tag.ends_with("-cloud"))
-}
-
-fn too_much(overflow: Overflow, max_context_tokens: u64) -> Error {
-    let Overflow { tokens, limit } = overflow;
-    let cause = format!(
-        "about {tokens} tokens must be sent, and of {max_context_tokens} only {limit} are left beside the reply: {} too many",
-        tokens - limit
-    );
-    Error::new(
-        Code::ContextOverflow,
-        "the message does not fit the context",
-    )
-    .because(cause)
-    .hint("send less, raise --max-context-tokens, or lower --max_tokens")
 }
 
 #[cfg(test)]
@@ -192,6 +450,32 @@ mod tests {
         ];
         for (model, expected) in rows {
             assert_eq!(is_cloud(model), expected, "{model}");
+        }
+    }
+
+    #[test]
+    fn a_summary_goes_with_the_system_prompt() {
+        let rows = [
+            (None, None, vec!["hi"]),
+            (Some("be brief"), None, vec!["be brief", "hi"]),
+            (
+                None,
+                Some("s"),
+                vec!["Summary of the earlier conversation:\ns", "hi"],
+            ),
+            (
+                Some("be brief"),
+                Some("s"),
+                vec!["be brief\n\nSummary of the earlier conversation:\ns", "hi"],
+            ),
+        ];
+        for (system, summary, expected) in rows {
+            let messages = messages(system, summary, &[], "hi");
+            let contents: Vec<&str> = messages
+                .iter()
+                .map(|message| message.content.as_ref())
+                .collect();
+            assert_eq!(contents, expected);
         }
     }
 }

@@ -3,25 +3,26 @@
 //! What can be refused is refused before the model is asked; a reply that arrived is reported
 //! even where it cannot be kept.
 
+use super::ask::{Asked, Call};
 use super::exchange::Exchange;
 use super::keep::{Horizon, Keep, Kept};
 use super::place::Place;
-use super::request::{self, Request};
+use super::request::Request;
 use super::{Answer, Outcome};
-use crate::cli::{Invocation, Memory, Server, Turn};
+use crate::cli::{Invocation, Memory, Turn};
 use crate::clock;
 use crate::error::Result;
-use crate::ollama::{ApiKey, Backend, ChatRequest, Chunk, Client, Failure, Host, Reply, echo};
+use crate::ollama::{Chunk, Failure};
 use crate::output::{TurnReport, TurnStatus};
-use crate::prompt::{self, Source};
 use crate::session::event::{Settings, VERSION};
-use crate::session::fold::{SaidTurn, Session};
+use crate::session::fold::Session;
 use crate::session::id::SessionId;
+use crate::store::Store;
 use crate::store::append::refuse_newer;
 use crate::store::draft::{Draft, new_id};
 use crate::warning::Warning;
 
-/// Takes a turn.
+/// Takes a turn, or says what it would be.
 ///
 /// # Errors
 /// Before the model is asked: `usage`, `config`, `session_*`, `store_*`, `context_overflow`.
@@ -31,285 +32,226 @@ pub(super) fn run(
     invocation: &Invocation,
     on_piece: &mut dyn FnMut(&Chunk),
 ) -> Result<Outcome> {
-    let call = Call {
-        turn,
-        prompt: prompt::read(&turn.prompt, "prompt")?,
-        given: given(turn)?,
-        backend: backend(&turn.server)?,
-    };
+    let call = Call::new(turn)?;
     if turn.memory == Memory::None {
-        return call.without_session(on_piece);
+        return without_session(&call, invocation, on_piece);
     }
     let place = Place::find(&turn.memory, invocation.store.path()?)?;
     let id = place.id;
-    call.in_session(place, invocation, on_piece)
-        .map_err(|error| error.session(id))
+    in_session(&call, place, invocation, on_piece).map_err(|error| error.session(id))
 }
 
-/// Returns what the flags say of the session, from this turn on. An empty system prompt on the
-/// command line removes the one there is.
-fn given(turn: &Turn) -> Result<Settings> {
-    let system = match &turn.system {
-        Some(Source::Text(text)) => Some(text.clone()),
-        Some(source) => Some(prompt::read(source, "system prompt")?),
-        None => None,
+fn without_session(
+    call: &Call<'_>,
+    invocation: &Invocation,
+    on_piece: &mut dyn FnMut(&Chunk),
+) -> Result<Outcome> {
+    let settings = call.settings(Settings::default());
+    // A window that is remembered is made use of; a store that cannot be read is none.
+    let store = invocation
+        .store
+        .path()
+        .ok()
+        .and_then(|root| Store::open(root).ok())
+        .flatten();
+    let window = call.window(&settings, store.as_ref(), false)?;
+    let session = Session::default();
+    let planned = call.plan(&settings, &session, false, window, 1.0)?;
+    if call.turn.dry_run {
+        return Ok(call.would_send(&planned, &settings, None));
+    }
+    let Asked {
+        request,
+        reply,
+        warnings,
+    } = call
+        .ask(&settings, &session, false, planned, None, on_piece)
+        .map_err(|failure| failure.error)?;
+    let model = call.model(&settings);
+    let exchange = Exchange {
+        request: &request,
+        reply: &reply,
+        model,
+        think: None,
+        same_system: true,
     };
-    Ok(Settings {
-        model: turn.model.clone(),
-        system,
-        max_context_tokens: turn.max_context_tokens,
+    let usage = exchange.context_usage(settings.budget(), None);
+    let warnings = warnings.into_iter().chain(exchange.warnings()).collect();
+    let notes = call.notes(&request, &settings);
+    let report = TurnReport::new(model, reply, usage);
+    Ok(Outcome {
+        answer: Answer::Turn(Box::new(report)),
+        warnings,
+        notes,
+        failure: None,
     })
 }
 
-fn backend(server: &Server) -> Result<Backend> {
-    match server {
-        Server::Echo => Ok(Backend::Echo),
-        Server::Ollama {
-            host,
-            api_key,
-            silence,
-        } => {
-            let key = api_key.as_deref().map(ApiKey::parse).transpose()?;
-            let client = Client::new(&Host::parse(host)?, key.as_ref(), *silence)?;
-            Ok(Backend::Server(client))
-        }
+fn in_session(
+    call: &Call<'_>,
+    mut place: Place,
+    invocation: &Invocation,
+    on_piece: &mut dyn FnMut(&Chunk),
+) -> Result<Outcome> {
+    let id = place.id;
+    refuse_newer(&place.snapshot.session, id)?;
+    let settings = call.settings(place.snapshot.session.settings.clone());
+    let remembered = call.window(&settings, place.store.as_ref(), false)?;
+    // A budget that grew since turns left may bring them back: then all are to choose from.
+    let again = call.has_grown(&settings, &place.snapshot.session, remembered);
+    if again {
+        place.read_history()?;
     }
-}
+    let session = place.snapshot.session.clone();
+    let planned = call.plan(&settings, &session, again, remembered, 1.0)?;
+    if call.turn.dry_run {
+        return Ok(call.would_send(&planned, &settings, Some((id, &session))));
+    }
 
-/// A turn with everything that was typed read in.
-struct Call<'a> {
-    turn: &'a Turn,
-    prompt: String,
-    given: Settings,
-    backend: Backend,
-}
-
-impl Call<'_> {
-    fn without_session(&self, on_piece: &mut dyn FnMut(&Chunk)) -> Result<Outcome> {
-        let settings = self.settings(Settings::default());
-        let request = self.assemble(&settings, &[])?;
-        let reply = self
-            .ask(&settings, &request, on_piece)
-            .map_err(|failure| failure.error)?;
-        let model = self.model(&settings);
-        let exchange = Exchange {
-            request: &request,
-            reply: &reply,
-            model,
-            same_system: true,
-        };
-        let usage = exchange.context_usage(budget(&settings), None);
-        let warnings = self
-            .offline()
-            .into_iter()
-            .chain(exchange.warnings())
-            .collect();
-        let report = TurnReport::new(model, reply, usage);
-        Ok(Outcome {
-            answer: Answer::Turn(Box::new(report)),
-            warnings,
-            failure: None,
+    let Place {
+        snapshot,
+        is_fresh,
+        store,
+        ..
+    } = place;
+    let store = match store {
+        Some(store) => store,
+        None => Store::open_or_make(invocation.store.path()?)?,
+    };
+    let writable = store.for_writing(invocation.lock_timeout)?;
+    let writer = if is_fresh {
+        None
+    } else {
+        Some(writable.writer(id)?)
+    };
+    let draft = writable.draft(draft(call, id, &settings))?;
+    let asked = call
+        .window(&settings, Some(&store), true)
+        .and_then(|window| {
+            if window == remembered {
+                return Ok((planned, again));
+            }
+            let again = again && call.has_grown(&settings, &session, window);
+            Ok((call.plan(&settings, &session, again, window, 1.0)?, again))
         })
-    }
+        .map_err(Failure::of)
+        .and_then(|(planned, again)| {
+            let asked = call.ask(&settings, &session, again, planned, Some(&store), on_piece)?;
+            Ok((asked, again))
+        });
+    let (
+        Asked {
+            request,
+            reply,
+            warnings,
+        },
+        again,
+    ) = match asked {
+        Ok(asked) => asked,
+        Err(failure) => {
+            let error = failure.error.session(id);
+            draft.fail(&error, failure.partial.content, failure.partial.thinking);
+            return Err(error);
+        }
+    };
 
-    fn in_session(
-        &self,
-        place: Place,
-        invocation: &Invocation,
-        on_piece: &mut dyn FnMut(&Chunk),
-    ) -> Result<Outcome> {
-        let Place {
-            store,
+    let model = call.model(&settings);
+    let same_system = session.settings.system == settings.system;
+    let exchange = Exchange {
+        request: &request,
+        reply: &reply,
+        model,
+        think: call.turn.think.as_ref(),
+        same_system,
+    };
+    let horizon = Horizon::of(
+        &session,
+        &request,
+        settings.prune.unwrap_or_default(),
+        again,
+    );
+    let dropped_now = horizon.as_ref().map_or(0, |horizon| horizon.newly_dropped);
+    let mut warnings: Vec<Warning> = damage(&snapshot.damage, id)
+        .into_iter()
+        .chain(warnings)
+        .chain(exchange.warnings())
+        .chain((dropped_now > 0).then(|| pruned(dropped_now, &request)))
+        .collect();
+    let turn = exchange.event(&call.prompt);
+    let keep = Keep {
+        turn,
+        given: call.given.clone(),
+        settings: &settings,
+        horizon,
+    };
+    let kept = match writer {
+        None => keep.in_new(&writable, id, invocation.durability),
+        Some(writer) => keep.in_existing(writer, snapshot, invocation.durability),
+    };
+
+    let dropped = session.turn_count() - request.kept.len() as u64;
+    let usage = exchange.context_usage(settings.budget(), Some(dropped));
+    let notes = call.notes(&request, &settings);
+    let parent = exchange.parent();
+    let (status, failure) = match kept {
+        Ok(Kept {
             id,
-            snapshot,
-            is_fresh,
-        } = place;
-        let session = snapshot.session.clone();
-        refuse_newer(&session, id)?;
-        let settings = self.settings(session.settings.clone());
-        let request = self.assemble(&settings, session.context())?;
-
-        let writable = store.for_writing(invocation.lock_timeout)?;
-        let writer = if is_fresh {
-            None
-        } else {
-            Some(writable.writer(id)?)
-        };
-        let draft = writable.draft(self.draft(id, &settings, &request))?;
-        let reply = match self.ask(&settings, &request, on_piece) {
-            Ok(reply) => reply,
-            Err(failure) => {
-                let error = failure.error.session(id);
-                draft.fail(&error, failure.partial.content, failure.partial.thinking);
-                return Err(error);
-            }
-        };
-
-        let model = self.model(&settings);
-        let same_system = session.settings.system == settings.system;
-        let exchange = Exchange {
-            request: &request,
-            reply: &reply,
-            model,
-            same_system,
-        };
-        let horizon = Horizon::of(&session, &request);
-        let mut warnings: Vec<Warning> = damage(&snapshot.damage, id)
-            .into_iter()
-            .chain(self.offline())
-            .chain(exchange.warnings())
-            .chain(horizon.map(|horizon| pruned(horizon, &settings)))
-            .collect();
-        let turn = exchange.event(&self.prompt);
-        let keep = Keep {
-            turn,
-            given: self.given.clone(),
-            settings: &settings,
-            horizon,
-        };
-        let kept = match writer {
-            None => keep.in_new(&writable, id, invocation.durability),
-            Some(writer) => keep.in_existing(writer, snapshot, invocation.durability),
-        };
-
-        let usage = exchange.context_usage(budget(&settings), Some(dropped(&session, &request)));
-        let parent = exchange.parent();
-        let (status, failure) = match kept {
-            Ok(Kept {
-                id,
-                concurrent_with,
-                locked,
-            }) => {
-                draft.done();
-                warnings.extend((!locked).then_some(Warning::NoLocks));
-                warnings.extend(
-                    (!concurrent_with.is_empty())
-                        .then(|| Warning::Concurrent(concurrent_with.clone())),
-                );
-                (
-                    TurnStatus {
-                        id: Some(id),
-                        parent,
-                        concurrent_with,
-                        stored: true,
-                    },
-                    None,
-                )
-            }
-            Err(error) => {
-                let error = error.session(id);
-                draft.fail(&error, reply.content.clone(), reply.thinking.clone());
-                (
-                    TurnStatus {
-                        id: None,
-                        parent,
-                        concurrent_with: Vec::new(),
-                        stored: false,
-                    },
-                    Some(error),
-                )
-            }
-        };
-        let report = TurnReport::new(model, reply, usage).in_session(id, status);
-        Ok(Outcome {
-            answer: Answer::Turn(Box::new(report)),
-            warnings,
-            failure,
-        })
-    }
-
-    /// Returns the settings of this turn: flags before the session, the session before the
-    /// environment and the defaults.
-    fn settings(&self, session: Settings) -> Settings {
-        let mut settings = self.turn.defaults.clone();
-        settings.overlay(session);
-        settings.overlay(self.given.clone());
-        settings
-    }
-
-    fn assemble<'a>(
-        &'a self,
-        settings: &'a Settings,
-        turns: &'a [SaidTurn],
-    ) -> Result<Request<'a>> {
-        let draft = request::Draft {
-            model: asked_model(settings),
-            system: settings.system.as_deref().filter(|text| !text.is_empty()),
-            turns,
-            prompt: &self.prompt,
-            options: &self.turn.options,
-            max_context_tokens: budget(settings),
-        };
-        draft.assemble()
-    }
-
-    fn ask(
-        &self,
-        settings: &Settings,
-        request: &Request<'_>,
-        on_piece: &mut dyn FnMut(&Chunk),
-    ) -> std::result::Result<Reply, Box<Failure>> {
-        let chat = ChatRequest {
-            model: asked_model(settings),
-            messages: &request.messages,
-            options: &request.options,
-            think: self.turn.think.as_ref(),
-            format: None,
-            keep_alive: None,
-            tools: None,
-        };
-        let mut reply = self.backend.chat(&chat, on_piece)?;
-        if matches!(self.backend, Backend::Echo) {
-            reply.usage.created_at = Some(clock::now().to_string());
+            concurrent_with,
+            locked,
+        }) => {
+            draft.done();
+            warnings.extend((!locked).then_some(Warning::NoLocks));
+            warnings.extend(
+                (!concurrent_with.is_empty()).then(|| Warning::Concurrent(concurrent_with.clone())),
+            );
+            (
+                TurnStatus {
+                    id: Some(id),
+                    parent,
+                    concurrent_with,
+                    stored: true,
+                },
+                None,
+            )
         }
-        Ok(reply)
-    }
-
-    fn draft(&self, session: SessionId, settings: &Settings, request: &Request<'_>) -> Draft {
-        let ts = clock::now();
-        Draft {
-            v: VERSION,
-            id: new_id(ts),
-            ts,
-            session,
-            settings: settings.clone(),
-            prompt: self.prompt.clone(),
-            options: request.options.clone(),
-            think: self.turn.think.clone(),
-            error: None,
-            response: None,
-            thinking: None,
+        Err(error) => {
+            let error = error.session(id);
+            draft.fail(&error, reply.content.clone(), reply.thinking.clone());
+            (
+                TurnStatus {
+                    id: None,
+                    parent,
+                    concurrent_with: Vec::new(),
+                    stored: false,
+                },
+                Some(error),
+            )
         }
-    }
-
-    /// Returns the name under which the reply goes into history and output.
-    fn model<'a>(&self, settings: &'a Settings) -> &'a str {
-        match self.backend {
-            Backend::Echo => echo::MODEL,
-            Backend::Server(_) => asked_model(settings),
-        }
-    }
-
-    fn offline(&self) -> Option<Warning> {
-        matches!(self.backend, Backend::Echo).then_some(Warning::Offline)
-    }
+    };
+    let report = TurnReport::new(model, reply, usage).in_session(id, status);
+    Ok(Outcome {
+        answer: Answer::Turn(Box::new(report)),
+        warnings,
+        notes,
+        failure,
+    })
 }
 
-fn asked_model(settings: &Settings) -> &str {
-    settings
-        .model
-        .as_deref()
-        .expect("the defaults name a model")
-}
-
-fn budget(settings: &Settings) -> u64 {
-    settings
-        .max_context_tokens
-        .expect("the defaults have a budget")
-}
-
-fn dropped(session: &Session, request: &Request<'_>) -> u64 {
-    session.turn_count() - request.kept.len() as u64
+fn draft(call: &Call<'_>, session: SessionId, settings: &Settings) -> Draft {
+    let ts = clock::now();
+    Draft {
+        v: VERSION,
+        id: new_id(ts),
+        ts,
+        session,
+        settings: settings.clone(),
+        prompt: call.prompt.clone(),
+        options: call.turn.options.clone(),
+        think: call.turn.think.clone(),
+        error: None,
+        response: None,
+        thinking: None,
+    }
 }
 
 fn damage<T>(places: &[T], session: SessionId) -> Option<Warning> {
@@ -319,9 +261,9 @@ fn damage<T>(places: &[T], session: SessionId) -> Option<Warning> {
     })
 }
 
-fn pruned(horizon: Horizon, settings: &Settings) -> Warning {
+fn pruned(turns: u64, request: &Request<'_>) -> Warning {
     Warning::Pruned {
-        turns: horizon.newly_dropped,
-        max_context_tokens: budget(settings),
+        turns,
+        max_context_tokens: request.budget,
     }
 }

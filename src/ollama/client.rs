@@ -20,18 +20,27 @@ use super::host::Host;
 use super::key::ApiKey;
 use super::refusal::{BODY_LIMIT, Overflow, Refusal};
 use super::reply::Reply;
+use super::show::Shown;
 use super::signals::Signals;
 use super::stream::Decoder;
 use super::transport;
 use crate::error::{Code, Error, Result};
+use crate::json;
 
 /// How long the body of a refusal is waited for; its status says enough without.
 const REFUSAL_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a model's description is waited for.
+const SHOW_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The most that is read of it, in bytes; recorded ones have 17 KB.
+const SHOW_LIMIT: usize = 16 << 20;
 
 /// A connection to one server, made anew for each call.
 pub struct Client {
     http: reqwest::Client,
     chat: Url,
+    show: Url,
     host: Host,
     silence: Duration,
 }
@@ -47,6 +56,18 @@ pub struct Failure {
     pub overflow: Option<Overflow>,
 }
 
+impl Failure {
+    /// Makes the failure of a call that was not made.
+    #[must_use]
+    pub fn of(error: Error) -> Box<Self> {
+        Box::new(Self {
+            error,
+            partial: Reply::default(),
+            overflow: None,
+        })
+    }
+}
+
 impl Client {
     /// Prepares calls to `host`. Nothing is connected yet.
     ///
@@ -59,13 +80,14 @@ impl Client {
         let unusable = |why: &dyn fmt::Display| {
             Error::new(Code::Config, format!("cannot prepare calls to {host}")).because(why)
         };
-        let chat = Url::parse(&host.url("/api/chat")).map_err(|error| unusable(&error))?;
+        let url = |endpoint| Url::parse(&host.url(endpoint)).map_err(|error| unusable(&error));
         let http = builder(host, api_key)
             .build()
             .map_err(|error| unusable(&error.without_url()))?;
         Ok(Self {
             http,
-            chat,
+            chat: url("/api/chat")?,
+            show: url("/api/show")?,
             host: host.clone(),
             silence,
         })
@@ -83,7 +105,7 @@ impl Client {
         on_piece: &mut dyn FnMut(&Chunk),
     ) -> std::result::Result<Reply, Box<Failure>> {
         let mut decoder = Decoder::default();
-        match self.run(body, &mut decoder, on_piece) {
+        match wait(self.exchange(body, &mut decoder, on_piece)) {
             Ok(()) => Ok(decoder.into_reply()),
             Err(stop) => Err(Box::new(Failure {
                 error: stop.error,
@@ -93,29 +115,52 @@ impl Client {
         }
     }
 
-    fn run(
+    /// Returns the server that is called.
+    #[must_use]
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// Asks what a model is; the answer to `/api/show`.
+    ///
+    /// # Errors
+    /// As [`Client::chat`]; [`Code::BadResponse`] for an answer that is none. The server is waited
+    /// for no longer than some seconds: it answers this at once, whatever it is busy with.
+    pub fn show(&self, model: &str) -> Result<Shown> {
+        let body = json::line(&serde_json::json!({ "model": model })).into_bytes();
+        let patience = self.silence.min(SHOW_PATIENCE);
+        wait(self.look(body, patience)).map_err(|stop| stop.error)
+    }
+
+    async fn look(
         &self,
         body: Vec<u8>,
-        decoder: &mut Decoder,
-        on_piece: &mut dyn FnMut(&Chunk),
-    ) -> std::result::Result<(), Box<Stop>> {
-        let no_runtime =
-            |error| Error::new(Code::Internal, "cannot wait for the network").because(error);
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(no_runtime)?;
-        let end = runtime.block_on(async {
-            let mut signals = Signals::listen().map_err(no_runtime)?;
-            tokio::select! {
-                biased;
-                error = signals.next() => Err(error.into()),
-                end = self.exchange(body, decoder, on_piece) => end,
+        patience: Duration,
+    ) -> std::result::Result<Shown, Box<Stop>> {
+        let silent = |_| Box::<Stop>::from(transport::silence(patience, &self.host));
+        let request = self.http.post(self.show.clone()).body(body);
+        let mut response = timeout(patience, request.send())
+            .await
+            .map_err(silent)?
+            .map_err(|error| transport::before_reply(&error, &self.host))?;
+        if !response.status().is_success() {
+            return Err(self.refusal(response).await);
+        }
+        let mut bytes = Vec::new();
+        while let Some(piece) = timeout(patience, response.chunk())
+            .await
+            .map_err(silent)?
+            .map_err(|error| transport::within_reply(&error, &self.host))?
+        {
+            bytes.extend_from_slice(&piece);
+            if bytes.len() > SHOW_LIMIT {
+                break;
             }
-        });
-        // Looking up a name has a thread of its own, and nobody waits for that one any more.
-        runtime.shutdown_background();
-        end
+        }
+        Ok(Shown::read(&bytes).map_err(|error| {
+            let sentence = format!("{} does not say what the model is", self.host);
+            Error::new(Code::BadResponse, sentence).because(error)
+        })?)
     }
 
     async fn exchange(
@@ -173,6 +218,29 @@ impl Client {
         .explain(&self.host);
         Box::new(Stop { error, overflow })
     }
+}
+
+/// Waits for a call on a runtime of its own, or for a signal.
+fn wait<T>(
+    call: impl Future<Output = std::result::Result<T, Box<Stop>>>,
+) -> std::result::Result<T, Box<Stop>> {
+    let no_runtime =
+        |error| Error::new(Code::Internal, "cannot wait for the network").because(error);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(no_runtime)?;
+    let end = runtime.block_on(async {
+        let mut signals = Signals::listen().map_err(no_runtime)?;
+        tokio::select! {
+            biased;
+            error = signals.next() => Err(error.into()),
+            end = call => end,
+        }
+    });
+    // Looking up a name has a thread of its own, and nobody waits for that one any more.
+    runtime.shutdown_background();
+    end
 }
 
 /// The URL may hold a password, the host does not show it.

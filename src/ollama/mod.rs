@@ -14,6 +14,7 @@ pub mod host;
 pub mod key;
 pub mod refusal;
 pub mod reply;
+pub mod show;
 mod signals;
 pub mod stream;
 mod transport;
@@ -25,6 +26,7 @@ pub use host::Host;
 pub use key::ApiKey;
 pub use refusal::Overflow;
 pub use reply::Reply;
+pub use show::Shown;
 pub use wire::{ChatRequest, Message, Role};
 
 /// Who answers.

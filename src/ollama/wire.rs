@@ -8,6 +8,8 @@ use std::borrow::Cow;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::json;
+
 /// Who said a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -87,7 +89,7 @@ pub fn body(request: &ChatRequest<'_>) -> Vec<u8> {
         tools: request.tools,
         options: request.options,
     };
-    serde_json::to_writer(&mut bytes, &body).expect("a request has string keys and goes to memory");
+    json::append_line(&mut bytes, &body);
     bytes
 }
 

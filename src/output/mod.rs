@@ -18,7 +18,6 @@ use crate::error::{Error, Result};
 use crate::json;
 use crate::ollama::Chunk;
 use crate::store::files::Doing;
-use crate::warning::Warning;
 
 /// Prints the answer of one invocation, pieces of it as they arrive.
 #[derive(Debug)]
@@ -66,10 +65,16 @@ impl Printer {
         let Outcome {
             answer,
             warnings,
+            notes,
             failure,
         } = outcome;
         if self.verbosity > 0 {
-            self.warn(&warnings);
+            warnings
+                .iter()
+                .for_each(|warning| say(&format!("warning: {warning}")));
+        }
+        if self.verbosity > 1 {
+            notes.iter().for_each(|note| say(note));
         }
         let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
         match answer {
@@ -81,6 +86,10 @@ impl Printer {
                 } else {
                     self.document(&report);
                 }
+            }
+            Answer::Plan(mut report) => {
+                report.warnings = warnings;
+                self.document(&report);
             }
             Answer::Sessions(mut list) => {
                 list.warnings = warnings;
@@ -124,12 +133,6 @@ impl Printer {
             .write_all(text.as_bytes())
             .and_then(|()| out.flush())
             .err();
-    }
-
-    fn warn(&self, warnings: &[Warning]) {
-        for warning in warnings {
-            say(&format!("warning: {warning}"));
-        }
     }
 }
 

@@ -3,6 +3,7 @@
 
 use serde::Serialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::ollama::{Chunk, Reply};
 use crate::session::event::{Counted, Timestamp};
@@ -152,6 +153,90 @@ impl ContextUsage {
 #[must_use]
 pub fn percent(part: u64, whole: u64) -> f64 {
     (part as f64 / whole.max(1) as f64 * 10_000.0).round() / 100.0
+}
+
+/// `--dry-run`: what would be sent.
+#[derive(Debug, Serialize)]
+pub struct PlanReport {
+    /// Always true.
+    pub dry_run: bool,
+    /// Where it would go; null for the built-in model.
+    pub url: Option<String>,
+    /// The body of the request, byte for byte.
+    pub request: Box<RawValue>,
+    /// The choice behind it.
+    pub context_plan: ContextPlan,
+    /// What is worth telling.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+    /// The session; one that is not there yet is not made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_id: Option<SessionId>,
+}
+
+impl PlanReport {
+    /// Makes a report of a request that is not sent.
+    ///
+    /// # Panics
+    /// When `body` is no JSON.
+    #[must_use]
+    pub fn new(
+        url: Option<String>,
+        body: Vec<u8>,
+        context_plan: ContextPlan,
+        session_id: Option<SessionId>,
+    ) -> Self {
+        let text = String::from_utf8(body).expect("a request is UTF-8");
+        let request = RawValue::from_string(text).expect("a request is JSON");
+        Self {
+            dry_run: true,
+            url,
+            request,
+            context_plan,
+            warnings: Vec::new(),
+            session_id,
+        }
+    }
+}
+
+/// What is sent of a conversation, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ContextPlan {
+    /// How turns are chosen to leave.
+    pub strategy: &'static str,
+    /// The session's budget in tokens.
+    pub max_context_tokens: u64,
+    /// The same, or the model's window where that is smaller.
+    pub budget: u64,
+    /// What the request has, never too few by what is known.
+    pub tokens: u64,
+    /// The window asked for; null where none is.
+    pub num_ctx: Option<u64>,
+    /// Earlier turns that are sent.
+    pub kept_turns: u64,
+    /// Earlier turns that are not.
+    pub dropped_turns: u64,
+    /// Turns that leave now and would be summed up first.
+    pub would_summarize: u64,
+    /// Each message there was to choose from.
+    pub messages: Vec<PlannedMessage>,
+}
+
+/// A message and what becomes of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PlannedMessage {
+    /// `system`, `user` or `assistant`.
+    pub role: &'static str,
+    /// The turn it belongs to; null for the system prompt and the new message.
+    pub turn: Option<EventId>,
+    /// What it costs.
+    pub tokens: u64,
+    /// How that was counted.
+    pub counted: Counted,
+    /// Whether it is sent.
+    pub kept: bool,
+    /// Why.
+    pub why: &'static str,
 }
 
 /// A piece of a reply as it arrives: a line of `/api/generate`'s stream.

@@ -1,4 +1,5 @@
-//! The context plan: which turns go out with the next message. A pure choice over token counts.
+//! The context plan: which turns go out with the next message. A pure choice over token counts
+//! and, where importance decides, scores.
 //!
 //! Pruning starts above 90 % of the budget and goes down to 80 %, so that it is rare and that
 //! between two prunings the messages sent begin byte for byte with those of the turn before:
@@ -56,11 +57,31 @@ impl Budget {
     }
 }
 
-/// The choice.
+/// A turn that may be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Candidate {
+    /// What it costs.
+    pub tokens: u64,
+    /// Whether it stays whatever leaves.
+    pub is_pinned: bool,
+}
+
+/// In which order turns leave.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Order<'a> {
+    /// The oldest first.
+    Oldest,
+    /// Those of the lowest score first; of two alike the older one. One score a turn.
+    LeastImportant(&'a [f64]),
+    /// None may leave.
+    Never,
+}
+
+/// The choice.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// Position of the oldest turn that is sent.
-    pub keep_from: usize,
+    /// For each turn whether it is sent.
+    pub keep: Vec<bool>,
     /// Tokens of everything that is sent.
     pub tokens: u64,
 }
@@ -74,43 +95,70 @@ pub struct Overflow {
     pub limit: u64,
 }
 
-/// Chooses the newest turns that fit. `turns` are the costs of those in the context so far,
+/// Chooses the turns that are sent, whole ones only. `turns` are those in the context so far,
 /// oldest first; `fixed` is what goes out whatever is chosen: the system prompt and the new
-/// message. The newest turn always stays.
+/// message. Above the high water mark turns leave in their order until the low one is reached.
+/// The newest turn and pinned ones always stay.
+///
+/// The order does not depend on the budget, so a larger one keeps all that a smaller one does.
 ///
 /// # Errors
-/// When the newest turn and `fixed` exceed the limit.
-pub fn plan(turns: &[u64], fixed: u64, budget: Budget) -> Result<Plan, Overflow> {
+/// When what must stay exceeds the limit.
+pub fn plan(
+    turns: &[Candidate],
+    fixed: u64,
+    budget: Budget,
+    order: Order<'_>,
+) -> Result<Plan, Overflow> {
     let mut tokens = turns
         .iter()
-        .fold(fixed, |sum, cost| sum.saturating_add(*cost));
-    let mut keep_from = 0;
+        .fold(fixed, |sum, turn| sum.saturating_add(turn.tokens));
+    let mut keep = vec![true; turns.len()];
     if tokens > budget.high_water() {
-        while tokens > budget.low_water() && keep_from + 1 < turns.len() {
-            tokens -= turns[keep_from];
-            keep_from += 1;
+        for at in leaving(turns, order) {
+            if tokens <= budget.low_water() {
+                break;
+            }
+            tokens -= turns[at].tokens;
+            keep[at] = false;
         }
     }
     let limit = budget.limit();
     if tokens > limit {
         Err(Overflow { tokens, limit })
     } else {
-        Ok(Plan { keep_from, tokens })
+        Ok(Plan { keep, tokens })
     }
+}
+
+/// Returns the positions of the turns that may leave, in the order in which they do.
+fn leaving(turns: &[Candidate], order: Order<'_>) -> Vec<usize> {
+    let older = 0..turns.len().saturating_sub(1);
+    let mut may_leave: Vec<usize> = older.filter(|at| !turns[*at].is_pinned).collect();
+    match order {
+        Order::Oldest => {}
+        Order::LeastImportant(scores) => {
+            may_leave.sort_by(|a, b| scores[*a].total_cmp(&scores[*b]))
+        }
+        Order::Never => may_leave.clear(),
+    }
+    may_leave
 }
 
 /// Chooses the window to ask of a local server: the smallest power of two from 4096 on (Ollama's
 /// own default) that holds the request and its reply, never smaller than in the turn before,
-/// since a changed window reloads the model.
+/// since a changed window reloads the model, and never larger than the model's own.
 #[must_use]
-pub fn num_ctx(request: u64, reply: u64, before: Option<u64>) -> u64 {
+pub fn num_ctx(request: u64, reply: u64, before: Option<u64>, window: Option<u64>) -> u64 {
     const SMALLEST: u64 = 4096;
     const LARGEST: u64 = 1 << 31;
     let needed = request
         .saturating_add(reply)
         .clamp(SMALLEST, LARGEST)
         .next_power_of_two();
-    needed.max(before.unwrap_or(0))
+    needed
+        .max(before.unwrap_or(0))
+        .min(window.unwrap_or(LARGEST))
 }
 
 #[cfg(test)]
@@ -139,71 +187,163 @@ mod tests {
         }
     }
 
+    /// Reads turns from their costs; a star marks a pinned one.
+    fn turns(text: &str) -> Vec<Candidate> {
+        let turn = |word: &str| Candidate {
+            tokens: word.trim_end_matches('*').parse().expect("a number"),
+            is_pinned: word.ends_with('*'),
+        };
+        text.split_whitespace().map(turn).collect()
+    }
+
     #[test]
-    fn whole_turns_go_oldest_first_and_the_newest_stays() {
+    fn whole_turns_leave_in_order_and_the_newest_and_pinned_ones_stay() {
+        use Order::{LeastImportant, Never, Oldest};
         let budget = Budget::new(1000, 100);
-        type Row = (&'static str, &'static [u64], u64, Result<(usize, u64), u64>);
-        let rows: [Row; 6] = [
-            ("nothing yet", &[], 100, Ok((0, 100))),
-            ("exactly 90 %", &[400, 400], 100, Ok((0, 900))),
-            ("one over", &[401, 400], 100, Ok((1, 500))),
-            ("down to 80 %", &[100, 100, 100, 600], 50, Ok((2, 750))),
-            ("the newest stays above 80 %", &[10, 850], 45, Ok((1, 895))),
-            ("the newest alone is too much", &[10, 880], 45, Err(925)),
+        let scores = [3.0, 1.0, 2.0, 0.0];
+        let rows = [
+            ("nothing yet", "", 100, Oldest, Ok(("", 100))),
+            ("exactly 90 %", "400 400", 100, Oldest, Ok(("++", 900))),
+            ("one over", "401 400", 100, Oldest, Ok(("-+", 500))),
+            (
+                "down to 80 %",
+                "100 100 100 600",
+                50,
+                Oldest,
+                Ok(("--++", 750)),
+            ),
+            (
+                "the newest stays above 80 %",
+                "10 850",
+                45,
+                Oldest,
+                Ok(("-+", 895)),
+            ),
+            (
+                "the newest alone is too much",
+                "10 880",
+                45,
+                Oldest,
+                Err(925),
+            ),
+            (
+                "a pinned one stays",
+                "300* 300 300",
+                100,
+                Oldest,
+                Ok(("+-+", 700)),
+            ),
+            (
+                "pinned ones are too much",
+                "500* 300* 100",
+                100,
+                Oldest,
+                Err(1000),
+            ),
+            (
+                "the least important leave",
+                "250 250 250 250",
+                0,
+                LeastImportant(&scores),
+                Ok(("+-++", 750)),
+            ),
+            (
+                "and then the next",
+                "300 300 300 300",
+                0,
+                LeastImportant(&scores),
+                Ok(("+--+", 600)),
+            ),
+            ("none may leave", "400 400", 100, Never, Ok(("++", 900))),
+            (
+                "none may leave, and it is too much",
+                "400 401",
+                100,
+                Never,
+                Err(901),
+            ),
         ];
-        for (name, turns, fixed, expected) in rows {
-            let got = plan(turns, fixed, budget);
-            let got = got.map(|p| (p.keep_from, p.tokens)).map_err(|o| o.tokens);
-            assert_eq!(got, expected, "{name}");
+        for (name, costs, fixed, order, expected) in rows {
+            let got = plan(&turns(costs), fixed, budget, order);
+            let shown = |keep: &[bool]| {
+                keep.iter()
+                    .map(|k| if *k { '+' } else { '-' })
+                    .collect::<String>()
+            };
+            let got = got
+                .map(|p| (shown(&p.keep), p.tokens))
+                .map_err(|o| o.tokens);
+            assert_eq!(
+                got,
+                expected.map(|(keep, tokens): (&str, u64)| (keep.to_owned(), tokens)),
+                "{name}"
+            );
         }
     }
 
     #[test]
     fn the_window_is_a_power_of_two_that_never_shrinks() {
         let rows = [
-            (10, 2048, None, 4096),
-            (2048, 2048, None, 4096),
-            (2049, 2048, None, 8192),
-            (10, 2048, Some(16384), 16384),
-            (60_000, 2048, Some(16384), 65536),
-            (10, 10, Some(5000), 5000),
+            (10, 2048, None, None, 4096),
+            (2048, 2048, None, None, 4096),
+            (2049, 2048, None, None, 8192),
+            (10, 2048, Some(16384), None, 16384),
+            (60_000, 2048, Some(16384), None, 65536),
+            (10, 10, Some(5000), None, 5000),
+            (10, 2048, None, Some(2048), 2048),
+            (30_000, 2048, None, Some(40_960), 32_768),
+            (33_000, 2048, None, Some(40_960), 40_960),
+            (10, 10, Some(65_536), Some(32_768), 32_768),
         ];
-        for (request, reply, before, expected) in rows {
-            assert_eq!(
-                num_ctx(request, reply, before),
-                expected,
-                "{request} {reply} {before:?}"
-            );
+        for (request, reply, before, window, expected) in rows {
+            let name = format!("{request} {reply} {before:?} {window:?}");
+            assert_eq!(num_ctx(request, reply, before, window), expected, "{name}");
         }
+    }
+
+    fn any_turns() -> impl Strategy<Value = (Vec<Candidate>, Vec<f64>)> {
+        let turn = (0u64..2000, prop::bool::weighted(0.1), 0.0..1.0)
+            .prop_map(|(tokens, is_pinned, score)| (Candidate { tokens, is_pinned }, score));
+        prop::collection::vec(turn, 0..50).prop_map(|turns| turns.into_iter().unzip())
     }
 
     proptest! {
         #[test]
-        fn a_plan_is_never_over_budget_keeps_the_newest_and_is_stable(
-            turns in prop::collection::vec(0u64..2000, 0..50), fixed in 0u64..3000,
-            max in 1u64..20_000, num_predict in -1i64..5000,
+        fn a_plan_is_never_over_budget_keeps_what_must_stay_and_is_stable(
+            (turns, scores) in any_turns(), by_score: bool,
+            fixed in 0u64..3000, max in 1u64..20_000, num_predict in -1i64..5000,
         ) {
             let budget = Budget::new(max, num_predict);
-            let newest = turns.last().copied().unwrap_or(0);
-            match plan(&turns, fixed, budget) {
+            let order = if by_score { Order::LeastImportant(&scores) } else { Order::Oldest };
+            let must_stay = |at: usize| turns[at].is_pinned || at + 1 == turns.len();
+            let at_least: u64 = (0..turns.len()).filter(|at| must_stay(*at)).map(|at| turns[at].tokens).sum();
+            match plan(&turns, fixed, budget, order) {
                 Ok(p) => {
                     prop_assert!(p.tokens <= budget.limit());
-                    prop_assert!(turns.is_empty() || p.keep_from < turns.len());
-                    prop_assert_eq!(p.tokens, fixed + turns[p.keep_from..].iter().sum::<u64>());
-                    prop_assert_eq!(plan(&turns[p.keep_from..], fixed, budget).map(|p| p.keep_from), Ok(0));
+                    prop_assert!((0..turns.len()).all(|at| p.keep[at] || !must_stay(at)));
+                    let kept: Vec<usize> = (0..turns.len()).filter(|at| p.keep[*at]).collect();
+                    prop_assert_eq!(p.tokens, fixed + kept.iter().map(|at| turns[*at].tokens).sum::<u64>());
+                    let again: Vec<Candidate> = kept.iter().map(|at| turns[*at]).collect();
+                    let scores: Vec<f64> = kept.iter().map(|at| scores[*at]).collect();
+                    let order = if by_score { Order::LeastImportant(&scores) } else { Order::Oldest };
+                    let twice = plan(&again, fixed, budget, order).expect("it fitted");
+                    prop_assert!(twice.keep.iter().all(|keep| *keep), "planning twice changes nothing");
                 }
-                Err(over) => prop_assert!(over.tokens == fixed + newest && over.tokens > budget.limit()),
+                Err(over) => prop_assert!(over.tokens == fixed + at_least && over.tokens > budget.limit()),
             }
         }
 
         #[test]
         fn a_larger_budget_never_keeps_less(
-            turns in prop::collection::vec(0u64..2000, 0..50), fixed in 0u64..500, max in 1u64..20_000, more in 0u64..5000,
+            (turns, scores) in any_turns(), by_score: bool,
+            fixed in 0u64..500, max in 1u64..20_000, more in 0u64..5000,
         ) {
-            let small = plan(&turns, fixed, Budget::new(max, 100));
-            let large = plan(&turns, fixed, Budget::new(max + more, 100));
+            let order = if by_score { Order::LeastImportant(&scores) } else { Order::Oldest };
+            let small = plan(&turns, fixed, Budget::new(max, 100), order);
+            let large = plan(&turns, fixed, Budget::new(max + more, 100), order);
             if let Ok(small) = small {
-                prop_assert!(large.is_ok_and(|large| large.keep_from <= small.keep_from));
+                let large = large.expect("what fits the smaller fits the larger");
+                prop_assert!(small.keep.iter().zip(&large.keep).all(|(small, large)| !small || *large));
             }
         }
     }

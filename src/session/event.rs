@@ -8,6 +8,7 @@
 //! Fields this program does not know are ignored here and survive on disk: lines are never
 //! rewritten from these values, only copied.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -129,6 +130,42 @@ pub struct Settings {
     /// The context budget in tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_context_tokens: Option<u64>,
+    /// How turns are chosen to leave the context.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prune: Option<Strategy>,
+    /// Turns that stay in the context whatever leaves it (`true`), or no longer (`false`). Each
+    /// turn is a key of its own, so that two copies in which different turns were pinned merge
+    /// into one with both.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pins: BTreeMap<EventId, bool>,
+}
+
+/// How turns are chosen to leave the context.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Strategy {
+    /// The oldest first.
+    #[default]
+    Fifo,
+    /// The least important first.
+    Importance,
+    /// The oldest first, and a summary of them stays.
+    Summarize,
+    /// None: what does not fit is an error.
+    Off,
+}
+
+impl Strategy {
+    /// Returns the name, as it is typed and stored.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fifo => "fifo",
+            Self::Importance => "importance",
+            Self::Summarize => "summarize",
+            Self::Off => "off",
+        }
+    }
 }
 
 impl Settings {
@@ -138,10 +175,14 @@ impl Settings {
             model,
             system,
             max_context_tokens,
+            prune,
+            pins,
         } = later;
         self.model = model.or(self.model.take());
         self.system = system.or(self.system.take());
         self.max_context_tokens = max_context_tokens.or(self.max_context_tokens);
+        self.prune = prune.or(self.prune);
+        self.pins.extend(pins);
     }
 
     /// Returns only what differs from `before`: what a `set` event must say.
@@ -154,7 +195,32 @@ impl Settings {
             model: changed(&self.model, &before.model),
             system: changed(&self.system, &before.system),
             max_context_tokens: changed(&self.max_context_tokens, &before.max_context_tokens),
+            prune: changed(&self.prune, &before.prune),
+            pins: self
+                .pins
+                .iter()
+                .filter(|(id, pin)| before.pins.get(id) != Some(pin))
+                .map(|(id, pin)| (*id, *pin))
+                .collect(),
         }
+    }
+
+    /// Returns the model, of settings that were completed with the defaults.
+    #[must_use]
+    pub fn model(&self) -> &str {
+        self.model.as_deref().expect("the defaults name a model")
+    }
+
+    /// Returns the context budget in tokens, of settings that were completed with the defaults.
+    #[must_use]
+    pub fn budget(&self) -> u64 {
+        self.max_context_tokens.expect("the defaults have a budget")
+    }
+
+    /// Tells whether a turn is pinned.
+    #[must_use]
+    pub fn is_pinned(&self, turn: EventId) -> bool {
+        self.pins.get(&turn) == Some(&true)
     }
 
     /// Tells whether nothing is set.
@@ -192,6 +258,9 @@ pub struct Turn {
     /// The server's own figures.
     #[serde(default)]
     pub usage: Usage,
+    /// Whether thinking was asked for, and how much.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub think: Option<Value>,
     /// The options sent with the request.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub options: Map<String, Value>,
@@ -276,19 +345,42 @@ pub struct Sent {
 /// The horizon: turns before it leave the context, never the history.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Prune {
-    /// The oldest turn that is still in.
+    /// The turn from which on all are in.
     pub keep_from: EventId,
+    /// Older turns that are in as well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keep: Vec<KeptTurn>,
     /// How the choice was made.
     pub strategy: String,
+    /// What the turns that left are summed up as; sent in their place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<String>,
+    /// The budget the choice was made for, in tokens: the session's, or the model's window if
+    /// that was smaller. A larger one brings turns back.
+    #[serde(default)]
+    pub budget: u64,
+    /// Whether this may lie before the horizon in force.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub back: bool,
     /// Turns from the horizon on when this was written: a reader who starts from the end has them
     /// all when it has as many.
     pub kept_turns: u64,
-    /// Turns before the horizon, all of them.
+    /// Turns that are not in.
     pub dropped_turns: u64,
     /// Their tokens, as far as known.
     pub dropped_tokens: u64,
     /// The settings in force, so that such a reader need not go further back for them.
     pub settings: Settings,
+}
+
+/// A turn before the horizon that is still in the context.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptTurn {
+    /// The turn.
+    pub id: EventId,
+    /// Where its line is said to stand, for a reader who starts from the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<u64>,
 }
 
 impl Event {
@@ -582,7 +674,7 @@ pub(crate) mod tests {
         let before = Settings {
             model: Some("a".into()),
             system: Some("s".into()),
-            max_context_tokens: None,
+            ..Settings::default()
         };
         let change = Settings {
             model: Some("b".into()),

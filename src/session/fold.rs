@@ -26,6 +26,8 @@ pub struct SaidTurn {
     pub id: EventId,
     /// When it was written.
     pub ts: Timestamp,
+    /// Where its line says it stands.
+    pub at: Option<u64>,
     /// What was said.
     pub turn: Turn,
 }
@@ -80,8 +82,8 @@ pub fn fold(entries: impl IntoIterator<Item = Entry>) -> Session {
     session
 }
 
-/// Folds the events from the end of a log back to its newest horizon and to all turns from there
-/// on, in the order of ids. Everything before them is out of the context.
+/// Folds the events from the end of a log back to its newest horizon, with all turns from there on
+/// and those before it that are in the context, in the order of ids.
 pub fn fold_tail(horizon: &Prune, events: impl IntoIterator<Item = Event>) -> Session {
     let mut session = Session {
         earlier_turns: horizon.dropped_turns,
@@ -89,7 +91,7 @@ pub fn fold_tail(horizon: &Prune, events: impl IntoIterator<Item = Event>) -> Se
     };
     for event in events {
         let snapshot = match &event.body {
-            Body::Turn(_) if event.id < horizon.keep_from => continue,
+            Body::Turn(_) if !horizon.holds(event.id) => continue,
             Body::Prune(prune) if prune == horizon => Some(prune.settings.clone()),
             _ => None,
         };
@@ -97,6 +99,14 @@ pub fn fold_tail(horizon: &Prune, events: impl IntoIterator<Item = Event>) -> Se
         session.settings.overlay(snapshot.unwrap_or_default());
     }
     session
+}
+
+impl Prune {
+    /// Tells whether a turn is in the context, pins aside.
+    #[must_use]
+    pub fn holds(&self, turn: EventId) -> bool {
+        turn >= self.keep_from || self.keep.iter().any(|kept| kept.id == turn)
+    }
 }
 
 impl Session {
@@ -115,30 +125,18 @@ impl Session {
             Body::Turn(turn) => self.turns.push(SaidTurn {
                 id: event.id,
                 ts: event.ts,
+                at: event.at,
                 turn: *turn,
             }),
             Body::Prune(prune) => {
                 // Two writers may move the horizon at once; it never moves back by accident.
-                if self
-                    .horizon
-                    .as_ref()
-                    .is_none_or(|now| prune.keep_from >= now.keep_from)
-                {
+                let now = self.horizon.as_ref().map(|now| now.keep_from);
+                if prune.back || Some(prune.keep_from) >= now {
                     self.horizon = Some(prune);
                 }
             }
             Body::Unknown(_) => {}
         }
-    }
-
-    /// Returns the position in `turns` of the oldest turn that is still in the context.
-    #[must_use]
-    pub fn context_start(&self) -> usize {
-        let Some(horizon) = &self.horizon else {
-            return 0;
-        };
-        self.turns
-            .partition_point(|turn| turn.id < horizon.keep_from)
     }
 
     /// Returns how many turns the session has, read or not.
@@ -147,18 +145,29 @@ impl Session {
         self.earlier_turns + self.turns.len() as u64
     }
 
-    /// Returns the turns that are in the context.
+    /// Tells whether a turn is in the context: it is not before the horizon, or was kept when
+    /// that moved, or is pinned.
     #[must_use]
-    pub fn context(&self) -> &[SaidTurn] {
-        &self.turns[self.context_start()..]
+    pub fn is_in_context(&self, turn: EventId) -> bool {
+        self.horizon
+            .as_ref()
+            .is_none_or(|horizon| horizon.holds(turn))
+            || self.settings.is_pinned(turn)
+    }
+
+    /// Returns the turns that are in the context, in the order they were said.
+    #[must_use]
+    pub fn context(&self) -> Vec<&SaidTurn> {
+        self.turns
+            .iter()
+            .filter(|said| self.is_in_context(said.id))
+            .collect()
     }
 
     /// Returns the tokens of the turns that are in the context.
     #[must_use]
     pub fn context_tokens(&self) -> u64 {
-        let tokens = self.turns[self.context_start()..]
-            .iter()
-            .map(|said| said.turn.tokens);
+        let tokens = self.context().into_iter().map(|said| said.turn.tokens);
         tokens.map(|tokens| tokens.prompt + tokens.response).sum()
     }
 
@@ -179,6 +188,7 @@ impl Session {
 
 #[cfg(test)]
 mod tests {
+    use super::super::event::KeptTurn;
     use super::super::event::tests::{event, id, turn};
     use super::*;
     use proptest::prelude::*;
@@ -193,7 +203,11 @@ mod tests {
     fn prune(at: u64, keep_from: u64) -> Event {
         let prune = Prune {
             keep_from: id(keep_from),
+            keep: Vec::new(),
             strategy: "fifo".into(),
+            summary: None,
+            budget: 0,
+            back: false,
             kept_turns: 0,
             dropped_turns: 0,
             dropped_tokens: 0,
@@ -246,7 +260,47 @@ mod tests {
         let turns = (1..=5).map(|n| entry(turn(n, "p", "r")));
         let got = fold(turns.chain([prune(6, 4), prune(7, 2)].map(entry)));
         assert_eq!(got.turns.len(), 5);
-        assert_eq!(got.context_start(), 3);
+        assert_eq!(got.context().len(), 2);
+    }
+
+    #[test]
+    fn kept_and_pinned_turns_stay_in_and_a_horizon_moves_back_only_on_purpose() {
+        let turns = (1..=5).map(|n| turn(n, "p", "r"));
+        let mut far = prune(6, 5);
+        if let Body::Prune(prune) = &mut far.body {
+            prune.keep = vec![KeptTurn {
+                id: id(2),
+                at: None,
+            }];
+        }
+        let pin = |at, turn, pin| {
+            event(
+                at,
+                Body::Set(Settings {
+                    pins: [(id(turn), pin)].into(),
+                    ..Settings::default()
+                }),
+            )
+        };
+        let mut back = prune(9, 3);
+        if let Body::Prune(prune) = &mut back.body {
+            prune.back = true;
+        }
+        let in_context = |more: &[Event]| -> Vec<u64> {
+            let events = turns
+                .clone()
+                .chain([far.clone()])
+                .chain(more.iter().cloned());
+            fold(events.map(entry))
+                .context()
+                .iter()
+                .map(|said| said.id.timestamp_ms())
+                .collect()
+        };
+        assert_eq!(in_context(&[]), [2, 5]);
+        assert_eq!(in_context(&[pin(7, 1, true)]), [1, 2, 5]);
+        assert_eq!(in_context(&[pin(7, 1, true), pin(8, 1, false)]), [2, 5]);
+        assert_eq!(in_context(&[back]), [3, 4, 5]);
     }
 
     proptest! {

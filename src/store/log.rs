@@ -157,12 +157,14 @@ impl Decoded {
     }
 
     /// Takes an event that stands at `offset`.
-    fn take(&mut self, entry: Entry, offset: u64) {
+    fn take(&mut self, mut entry: Entry, offset: u64) {
         let follows = self
             .entries
             .last()
             .is_none_or(|last| last.event.id < entry.event.id);
         self.is_shuffled |= !follows || entry.event.at != Some(offset);
+        // From here on it is where it stands, whatever was written of that.
+        entry.event.at = Some(offset);
         self.entries.push(entry);
     }
 

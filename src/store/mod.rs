@@ -18,6 +18,7 @@ pub mod files;
 pub mod layout;
 pub mod lock;
 pub mod log;
+pub mod models;
 pub mod purge;
 pub mod read;
 pub mod tail;
@@ -32,6 +33,7 @@ use draft::{Draft, FoundDraft, OpenDraft};
 use files::{Access, Dir, Doing, check_owner};
 use layout::{DIRECTORY_MODE, GITATTRIBUTES, GITIGNORE, LOCKS, OPEN, SESSIONS};
 use lock::LockFile;
+use models::Model;
 use purge::Receipt;
 use read::{Extent, Snapshot};
 
@@ -169,6 +171,17 @@ impl Store {
             locks: open_or_make_dir(&self.root, LOCKS)?,
             open: open_or_make_dir(&self.root, OPEN)?,
         })
+    }
+
+    /// Returns what is remembered of a model on a server.
+    #[must_use]
+    pub fn model(&self, host: &str, model: &str) -> Option<Model> {
+        models::recall(&self.root, host, model)
+    }
+
+    /// Remembers a model on a server. Where that cannot be written it is asked for again.
+    pub fn remember_model(&self, host: &str, model: &str, known: Model) {
+        let _ = models::remember(&self.root, host, model, known);
     }
 
     /// Returns every draft, oldest first.

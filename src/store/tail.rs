@@ -19,6 +19,9 @@ use crate::session::id::EventId;
 /// How much is read at first, in bytes; each further piece is as large as all before it.
 const FIRST_PIECE: u64 = 64 << 10;
 
+/// How much is read of a single line at first, in bytes.
+const LINE_PIECE: usize = 4 << 10;
+
 /// The end of a log.
 #[derive(Debug)]
 pub struct Tail {
@@ -62,10 +65,9 @@ pub fn read_tail(log: &File, len: u64) -> io::Result<Option<Tail>> {
                 Taken::Debris => return Ok(None),
             }
             if seen.is_complete() {
-                return Ok(seen.into_session().map(|session| Tail {
-                    session,
-                    consumed: consumed.unwrap_or(0),
-                }));
+                let consumed = consumed.unwrap_or(0);
+                let session = seen.into_session(log)?;
+                return Ok(session.map(|session| Tail { session, consumed }));
             }
         }
         piece.truncate(whole);
@@ -99,6 +101,20 @@ fn backwards(piece: &[u8], from: usize) -> impl Iterator<Item = (usize, &[u8])> 
         end = begin;
         Some((begin, line))
     })
+}
+
+/// Reads the event whose line begins at `offset`; `None` where none does.
+fn event_at(log: &File, offset: u64) -> io::Result<Option<Event>> {
+    let mut line = Vec::new();
+    loop {
+        let mut piece = vec![0; line.len().max(LINE_PIECE)];
+        let read = log.read_at(&mut piece, offset + line.len() as u64)?;
+        let newline = piece[..read].iter().position(|b| *b == b'\n');
+        line.extend_from_slice(&piece[..newline.unwrap_or(read)]);
+        if newline.is_some() || read == 0 {
+            return Ok(Event::from_slice(trim(&line)).ok());
+        }
+    }
 }
 
 /// What was seen so far, from the end.
@@ -153,9 +169,25 @@ impl Seen {
             .is_some_and(|horizon| self.kept_turns >= horizon.kept_turns)
     }
 
-    fn into_session(self) -> Option<Session> {
-        let horizon = self.horizon?;
-        Some(fold_tail(&horizon, self.events.into_values()))
+    /// Returns the session from the horizon on, with the older turns that were kept from where
+    /// the horizon says they stand. `None` where one is not there, or one that is pinned since.
+    fn into_session(mut self, log: &File) -> io::Result<Option<Session>> {
+        let Some(horizon) = self.horizon else {
+            return Ok(None);
+        };
+        for kept in &horizon.keep {
+            if self.events.contains_key(&kept.id) {
+                continue;
+            }
+            match kept.at.map(|at| event_at(log, at)).transpose()?.flatten() {
+                Some(event) if event.id == kept.id => drop(self.events.insert(event.id, event)),
+                _ => return Ok(None),
+            }
+        }
+        let session = fold_tail(&horizon, self.events.into_values());
+        let mut pinned = session.settings.pins.iter().filter(|(_, pinned)| **pinned);
+        let has_all = pinned.all(|(id, _)| session.turns.iter().any(|said| said.id == *id));
+        Ok(has_all.then_some(session))
     }
 
     /// Returns the session of a log that was seen to its beginning, if it was in order.
@@ -174,22 +206,36 @@ impl Seen {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::event::Settings;
     use crate::session::event::tests::{event, id, turn};
+    use crate::session::event::{KeptTurn, Settings};
     use crate::session::fold::{Entry, fold};
     use std::io::Write;
 
-    /// Writes a log as an append would, and what is told of `at` may be changed on the way.
+    /// Writes a log as appends would.
     fn log(events: Vec<Event>) -> (File, u64) {
         let mut file = tempfile::tempfile().expect("a temporary file");
-        let mut len = 0;
-        for mut event in events {
-            event.at = Some(len);
-            let line = event.to_line() + "\n";
-            file.write_all(line.as_bytes()).expect("writable");
-            len += line.len() as u64;
+        let (bytes, _) = offsets(&events);
+        file.write_all(&bytes).expect("writable");
+        (file, bytes.len() as u64)
+    }
+
+    /// Returns the bytes of a log and where its events stand.
+    fn offsets(events: &[Event]) -> (Vec<u8>, Vec<u64>) {
+        let (mut bytes, mut offsets) = (Vec::new(), Vec::new());
+        for event in events {
+            let at = bytes.len() as u64;
+            offsets.push(at);
+            bytes.extend(
+                (Event {
+                    at: Some(at),
+                    ..event.clone()
+                }
+                .to_line()
+                    + "\n")
+                    .into_bytes(),
+            );
         }
-        (file, len)
+        (bytes, offsets)
     }
 
     fn prune(at: u64, keep_from: u64, kept_turns: u64) -> Event {
@@ -203,7 +249,11 @@ mod tests {
             at,
             Body::Prune(Prune {
                 keep_from,
+                keep: Vec::new(),
                 strategy,
+                summary: None,
+                budget: 0,
+                back: false,
                 kept_turns,
                 dropped_turns,
                 dropped_tokens: 0,
@@ -238,11 +288,71 @@ mod tests {
             raw: event.to_line().into_bytes(),
             event,
         }));
-        assert_eq!(tail.context(), whole.context());
+        let said = |session: &Session| -> Vec<(EventId, String)> {
+            session
+                .context()
+                .iter()
+                .map(|said| (said.id, said.turn.prompt.clone()))
+                .collect()
+        };
+        assert_eq!(said(&tail), said(&whole));
         assert_eq!(tail.context().len(), 50);
         assert_eq!((tail.turn_count(), tail.earlier_turns), (200, 150));
         assert_eq!(tail.settings.model.as_deref(), Some("snapshot"));
         assert_eq!(tail.highest, whole.highest);
+    }
+
+    #[test]
+    fn older_turns_that_were_kept_are_read_where_they_stand_and_pins_send_to_the_whole() {
+        let mut events = pruned_log();
+        let (_, offsets) = offsets(&events);
+        let kept = KeptTurn {
+            id: events[9].id,
+            at: Some(offsets[9]),
+        };
+        let change = |events: &mut Vec<Event>, keep: KeptTurn| match &mut events[179].body {
+            Body::Prune(prune) => {
+                prune.keep = vec![keep];
+                prune.dropped_turns = 149;
+            }
+            other => panic!("{other:?}"),
+        };
+        change(&mut events, kept);
+        let (file, len) = log(events.clone());
+        let tail = read_tail(&file, len)
+            .expect("readable")
+            .expect("in place")
+            .session;
+        assert_eq!((tail.context().len(), tail.turn_count()), (51, 200));
+        assert_eq!(tail.context()[0].id, kept.id);
+
+        let mut elsewhere = events.clone();
+        change(
+            &mut elsewhere,
+            KeptTurn {
+                at: Some(offsets[8]),
+                ..kept
+            },
+        );
+        let (file, len) = log(elsewhere);
+        assert!(
+            read_tail(&file, len).expect("readable").is_none(),
+            "another line stands there"
+        );
+
+        let pins = [(events[3].id, true)].into();
+        events.push(event(
+            900,
+            Body::Set(Settings {
+                pins,
+                ..Settings::default()
+            }),
+        ));
+        let (file, len) = log(events);
+        assert!(
+            read_tail(&file, len).expect("readable").is_none(),
+            "a pinned turn is not in the end"
+        );
     }
 
     #[test]

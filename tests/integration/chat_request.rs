@@ -182,6 +182,7 @@ fn a_prompt_comes_from_standard_input_when_it_is_asked_for() {
 #[test]
 fn a_prompt_of_a_megabyte_comes_from_a_file_and_from_a_pipe() {
     let env = TestEnv::new();
+    env.server().set_context_length(1 << 21);
     let large = "some words of it\n".repeat((1 << 20) / 17);
     let file = env.write("large.txt", &large);
     let budget = ["--max-context-tokens", "2000000"];

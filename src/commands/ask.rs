@@ -1,0 +1,351 @@
+//! Asking: what was typed becomes a plan, the plan a request, and a refusal for its length a
+//! shorter one.
+
+use super::request::{self, Planned, Request};
+use super::{Answer, Outcome, summary, window};
+use crate::cli::{Server, Turn};
+use crate::clock;
+use crate::error::Result;
+use crate::ollama::{
+    ApiKey, Backend, ChatRequest, Chunk, Client, Failure, Host, Overflow, Reply, echo, wire,
+};
+use crate::output::{ContextPlan, PlanReport};
+use crate::prompt::{self, Source};
+use crate::session::event::Settings;
+use crate::session::fold::Session;
+use crate::session::id::SessionId;
+use crate::store::Store;
+use crate::tokens;
+use crate::warning::Warning;
+
+/// A turn with everything that was typed read in.
+pub(super) struct Call<'a> {
+    pub(super) turn: &'a Turn,
+    pub(super) prompt: String,
+    /// What the flags say of the session, from this turn on.
+    pub(super) given: Settings,
+    backend: Backend,
+}
+
+/// A request that was answered.
+#[derive(Debug)]
+pub(super) struct Asked<'a> {
+    pub(super) request: Request<'a>,
+    pub(super) reply: Reply,
+    pub(super) warnings: Vec<Warning>,
+}
+
+impl<'a> Call<'a> {
+    /// Reads what was typed.
+    ///
+    /// # Errors
+    /// `usage` for a prompt that cannot be read, `config` for a server that cannot be meant.
+    pub(super) fn new(turn: &'a Turn) -> Result<Self> {
+        Ok(Self {
+            turn,
+            prompt: prompt::read(&turn.prompt, "prompt")?,
+            given: given(turn)?,
+            backend: backend(&turn.server)?,
+        })
+    }
+
+    /// Returns the settings of this turn: flags before the session, the session before the
+    /// environment and the defaults.
+    pub(super) fn settings(&self, session: Settings) -> Settings {
+        let mut settings = self.turn.defaults.clone();
+        settings.overlay(session);
+        settings.overlay(self.given.clone());
+        settings
+    }
+
+    /// Returns the window the model has, where that is known.
+    ///
+    /// # Errors
+    /// Those of a server that could not answer the turn either.
+    pub(super) fn window(
+        &self,
+        settings: &Settings,
+        store: Option<&Store>,
+        may_ask: bool,
+    ) -> Result<Option<u64>> {
+        match &self.backend {
+            Backend::Echo => Ok(None),
+            Backend::Server(client) => window::find(client, settings.model(), store, may_ask),
+        }
+    }
+
+    /// Tells whether the budget has grown since turns left the context.
+    pub(super) fn has_grown(
+        &self,
+        settings: &Settings,
+        session: &Session,
+        window: Option<u64>,
+    ) -> bool {
+        let Some(horizon) = &session.horizon else {
+            return false;
+        };
+        let now = window.map_or(settings.budget(), |window| window.min(settings.budget()));
+        horizon.dropped_turns > 0 && horizon.budget > 0 && horizon.budget < now
+    }
+
+    /// Chooses what fits: of the turns in the context, or `again` of all there are.
+    ///
+    /// # Errors
+    /// `context_overflow` when what must be sent does not fit.
+    pub(super) fn plan<'s>(
+        &'s self,
+        settings: &'s Settings,
+        session: &'s Session,
+        again: bool,
+        window: Option<u64>,
+        scale: f64,
+    ) -> Result<Planned<'s>> {
+        let summary = session
+            .horizon
+            .as_ref()
+            .filter(|_| !again)
+            .and_then(|horizon| horizon.summary.as_deref());
+        let draft = request::Draft {
+            settings,
+            summary,
+            turns: if again {
+                session.turns.iter().collect()
+            } else {
+                session.context()
+            },
+            prompt: &self.prompt,
+            options: &self.turn.options,
+            window,
+            scale,
+        };
+        draft.plan()
+    }
+
+    /// Asks, and once more with less if the server says that it was too much. `store` is where a
+    /// window that turns out to be another is remembered.
+    ///
+    /// # Errors
+    /// The client's, with what had arrived; `context_overflow` if even so it is too much.
+    pub(super) fn ask<'s>(
+        &'s self,
+        settings: &'s Settings,
+        session: &'s Session,
+        again: bool,
+        planned: Planned<'s>,
+        store: Option<&Store>,
+        on_piece: &mut dyn FnMut(&Chunk),
+    ) -> std::result::Result<Asked<'s>, Box<Failure>> {
+        let mut warnings: Vec<Warning> = self.offline().into_iter().collect();
+        let request = self.request(settings, &planned, &mut warnings)?;
+        let failure = match self.chat(settings, &request, on_piece) {
+            Ok(reply) => {
+                return Ok(Asked {
+                    request,
+                    reply,
+                    warnings,
+                });
+            }
+            Err(failure) => failure,
+        };
+        let Some(overflow) = failure.overflow else {
+            return Err(failure);
+        };
+        let (window, scale) = self.corrected(settings, &request, overflow, store);
+        let Ok(planned) = self.plan(settings, session, again, window, scale) else {
+            return Err(failure);
+        };
+        warnings.push(Warning::AskedAgain {
+            tokens: overflow.prompt_tokens,
+            num_ctx: overflow.num_ctx,
+        });
+        let request = self.request(settings, &planned, &mut warnings)?;
+        let reply = self.chat(settings, &request, on_piece)?;
+        Ok(Asked {
+            request,
+            reply,
+            warnings,
+        })
+    }
+
+    /// Takes what the server measured when it refused: a window smaller than was asked for is the
+    /// model's own, and counts that were too low are raised.
+    fn corrected(
+        &self,
+        settings: &Settings,
+        request: &Request<'_>,
+        overflow: Overflow,
+        store: Option<&Store>,
+    ) -> (Option<u64>, f64) {
+        let Overflow {
+            prompt_tokens,
+            num_ctx,
+        } = overflow;
+        let is_own = request.sent.num_ctx.is_none_or(|asked| num_ctx < asked);
+        if let (true, Some(store), Backend::Server(client)) = (is_own, store, &self.backend) {
+            window::correct(client, settings.model(), store, num_ctx);
+        }
+        let known = self.window(settings, store, false).ok().flatten();
+        let scale = prompt_tokens as f64 / request.tokens.max(1) as f64;
+        (if is_own { Some(num_ctx) } else { known }, scale.max(1.0))
+    }
+
+    /// Puts the request together, with a summary of what leaves where that is wanted.
+    fn request<'s>(
+        &self,
+        settings: &Settings,
+        planned: &Planned<'s>,
+        warnings: &mut Vec<Warning>,
+    ) -> std::result::Result<Request<'s>, Box<Failure>> {
+        let turns = planned.to_summarize();
+        if turns.is_empty() {
+            return Ok(planned.request(None));
+        }
+        let num_ctx = planned.num_ctx_for_summary();
+        match summary::of(
+            &self.backend,
+            settings.model(),
+            num_ctx,
+            planned.earlier_summary(),
+            &turns,
+        ) {
+            Ok(summary) => Ok(planned.request(Some(summary))),
+            Err(error) if summary::ends_the_turn(&error) => Err(Failure::of(error)),
+            Err(error) => {
+                warnings.push(Warning::NotSummarized {
+                    cause: error.to_string(),
+                });
+                Ok(planned.request(None))
+            }
+        }
+    }
+
+    fn chat(
+        &self,
+        settings: &Settings,
+        request: &Request<'_>,
+        on_piece: &mut dyn FnMut(&Chunk),
+    ) -> std::result::Result<Reply, Box<Failure>> {
+        let mut reply = self
+            .backend
+            .chat(&self.chat_request(settings, request), on_piece)?;
+        if matches!(self.backend, Backend::Echo) {
+            reply.usage.created_at = Some(clock::now().to_string());
+        }
+        Ok(reply)
+    }
+
+    fn chat_request<'s>(
+        &'s self,
+        settings: &'s Settings,
+        request: &'s Request<'_>,
+    ) -> ChatRequest<'s> {
+        ChatRequest {
+            model: settings.model(),
+            messages: &request.messages,
+            options: &request.options,
+            think: self.turn.think.as_ref(),
+            format: None,
+            keep_alive: None,
+            tools: None,
+        }
+    }
+
+    /// Returns what would be sent, with nothing sent and nothing written.
+    pub(super) fn would_send(
+        &self,
+        planned: &Planned<'_>,
+        settings: &Settings,
+        place: Option<(SessionId, &Session)>,
+    ) -> Outcome {
+        let request = planned.request(None);
+        let body = wire::body(&self.chat_request(settings, &request));
+        let kept = request.sent.turns;
+        let plan = ContextPlan {
+            strategy: settings.prune.unwrap_or_default().name(),
+            max_context_tokens: settings.budget(),
+            budget: request.budget,
+            tokens: request.tokens,
+            num_ctx: request.sent.num_ctx,
+            kept_turns: kept,
+            dropped_turns: place.map_or(0, |(_, session)| session.turn_count() - kept),
+            would_summarize: planned.to_summarize().len() as u64,
+            messages: planned.messages(),
+        };
+        let url = match &self.backend {
+            Backend::Echo => None,
+            Backend::Server(client) => Some(client.host().url("/api/chat")),
+        };
+        let report = PlanReport::new(url, body, plan, place.map(|(id, _)| id));
+        let warnings = self.offline().into_iter().collect();
+        Outcome {
+            answer: Answer::Plan(Box::new(report)),
+            warnings,
+            notes: Vec::new(),
+            failure: None,
+        }
+    }
+
+    /// Returns what is told of a turn when more is to be said.
+    pub(super) fn notes(&self, request: &Request<'_>, settings: &Settings) -> Vec<String> {
+        let who = match &self.backend {
+            Backend::Echo => "the built-in echo model".to_owned(),
+            Backend::Server(client) => format!("{} at {}", settings.model(), client.host()),
+        };
+        let window = request
+            .sent
+            .num_ctx
+            .map_or("its own".to_owned(), |tokens| tokens.to_string());
+        let asked = format!(
+            "asked {who}: {} messages, {} bytes, at most {} tokens of {}, window {window}",
+            request.sent.messages, request.sent.bytes, request.tokens, request.budget
+        );
+        vec![
+            asked,
+            format!("vocabularies loaded: {}", tokens::vocabularies_loaded()),
+        ]
+    }
+
+    /// Returns the name under which the reply goes into history and output.
+    pub(super) fn model<'s>(&self, settings: &'s Settings) -> &'s str {
+        match self.backend {
+            Backend::Echo => echo::MODEL,
+            Backend::Server(_) => settings.model(),
+        }
+    }
+
+    fn offline(&self) -> Option<Warning> {
+        matches!(self.backend, Backend::Echo).then_some(Warning::Offline)
+    }
+}
+
+/// Returns what the flags say of the session. An empty system prompt on the command line removes
+/// the one there is.
+fn given(turn: &Turn) -> Result<Settings> {
+    let system = match &turn.system {
+        Some(Source::Text(text)) => Some(text.clone()),
+        Some(source) => Some(prompt::read(source, "system prompt")?),
+        None => None,
+    };
+    Ok(Settings {
+        model: turn.model.clone(),
+        system,
+        max_context_tokens: turn.max_context_tokens,
+        prune: turn.prune,
+        ..Settings::default()
+    })
+}
+
+fn backend(server: &Server) -> Result<Backend> {
+    match server {
+        Server::Echo => Ok(Backend::Echo),
+        Server::Ollama {
+            host,
+            api_key,
+            silence,
+        } => {
+            let key = api_key.as_deref().map(ApiKey::parse).transpose()?;
+            let client = Client::new(&Host::parse(host)?, key.as_ref(), *silence)?;
+            Ok(Backend::Server(client))
+        }
+    }
+}
