@@ -345,7 +345,7 @@ fn backend(server: &Server) -> Result<Backend> {
         } => {
             let key = api_key.as_deref().map(ApiKey::parse).transpose()?;
             let client = Client::new(&Host::parse(host)?, key.as_ref(), *silence)?;
-            Ok(Backend::Server(client))
+            Ok(Backend::Server(Box::new(client)))
         }
     }
 }

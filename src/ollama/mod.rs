@@ -33,7 +33,7 @@ pub use wire::{ChatRequest, Message, Role};
 #[derive(Debug)]
 pub enum Backend {
     /// An Ollama server.
-    Server(Client),
+    Server(Box<Client>),
     /// The built-in model that needs none.
     Echo,
 }
