@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::typed::context_tokens;
-use super::{StoreRoot, bad_variable, duration};
+use super::{Server, StoreRoot, bad_variable, duration};
 use crate::error::{Code, Error, Result};
 use crate::session::event::Settings;
 use crate::store::Durability;
@@ -113,6 +113,15 @@ impl Env {
             pins: BTreeMap::new(),
             max_context_tokens: Some(max_context_tokens),
         })
+    }
+
+    /// Returns the server that is asked; `silence` is the longest that is waited out.
+    pub(super) fn server(&self, silence: Duration) -> Server {
+        Server::Ollama {
+            host: self.host.clone().unwrap_or_default(),
+            api_key: self.api_key.clone(),
+            silence,
+        }
     }
 
     /// Returns the longest wait for a lock.

@@ -23,7 +23,7 @@ pub use typed::Typed;
 use crate::error::{Code, Error, Result};
 use crate::prompt::Source;
 use crate::session::event::{Settings, Strategy};
-use crate::session::id::{SessionId, SessionRef};
+use crate::session::id::{Address, EventId, SessionId, SessionRef};
 use crate::store::Durability;
 
 /// What is printed of a turn.
@@ -48,6 +48,31 @@ pub enum Command {
     ListSessions,
     /// One session.
     SessionInfo(SessionRef),
+    /// The exact request that was sent for a turn.
+    SentContext {
+        /// The session.
+        session: SessionRef,
+        /// The turn; the newest where absent.
+        turn: Option<EventId>,
+    },
+    /// A turn that is to stay in the context, or no longer.
+    Pin {
+        /// The turn.
+        turn: Address,
+        /// Whether it is to stay.
+        is_pinned: bool,
+    },
+    /// A horizon that is to move now.
+    Prune {
+        /// The session.
+        session: SessionRef,
+        /// How turns are chosen; the session's own way where absent.
+        strategy: Option<Strategy>,
+        /// Tokens that stay at the most.
+        to: Option<u64>,
+        /// Who is asked for a summary, if there is to be one.
+        server: Server,
+    },
     /// The end of sessions not used for this many days.
     Purge {
         /// Days; 0 means whatever their last use.

@@ -16,7 +16,7 @@ use crate::store::Durability;
 
 const DEFAULT_TEMPERATURE: f64 = 0.1;
 const DEFAULT_MAX_TOKENS: i64 = 2048;
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(600);
+pub(super) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// The largest context budget that is not a slip of the keyboard, in tokens.
 const LARGEST_CONTEXT: u64 = 1 << 31;
@@ -208,7 +208,7 @@ impl Typed {
 
     fn command(self, env: &Env) -> Result<Command> {
         if let Some(LongForm::Session(verb)) = &self.long_form {
-            return verb.command();
+            return verb.command(env);
         }
         let utilities = [
             ("--list-sessions", self.list_sessions),
@@ -275,11 +275,7 @@ impl Typed {
             server: if self.offline {
                 Server::Echo
             } else {
-                Server::Ollama {
-                    host: env.host.clone().unwrap_or_default(),
-                    api_key: env.api_key.clone(),
-                    silence: self.timeout.unwrap_or(DEFAULT_TIMEOUT),
-                }
+                env.server(self.timeout.unwrap_or(DEFAULT_TIMEOUT))
             },
             output: self.output,
             model: self.model,

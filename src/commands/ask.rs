@@ -335,7 +335,11 @@ fn given(turn: &Turn) -> Result<Settings> {
     })
 }
 
-fn backend(server: &Server) -> Result<Backend> {
+/// Returns who answers.
+///
+/// # Errors
+/// `config` for a server that cannot be meant.
+pub(super) fn backend(server: &Server) -> Result<Backend> {
     match server {
         Server::Echo => Ok(Backend::Echo),
         Server::Ollama {

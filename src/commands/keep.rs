@@ -9,8 +9,6 @@ use crate::store::append::{Appended, Found, Writer};
 use crate::store::read::Snapshot;
 use crate::store::{Durability, Writable};
 
-use super::request::Request;
-
 const APP: &str = concat!("ollama-prompt ", env!("CARGO_PKG_VERSION"));
 
 /// A turn that is to be stored, and what holds from it on.
@@ -23,6 +21,21 @@ pub(super) struct Keep<'a> {
     pub(super) settings: &'a Settings,
     /// The horizon, if it moved.
     pub(super) horizon: Option<Horizon>,
+}
+
+/// Which turns are in the context from now on, and how that came about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Choice {
+    /// The turns, in the order of their ids.
+    pub(super) kept: Vec<EventId>,
+    /// Tokens of those there were to choose from and that are not in.
+    pub(super) dropped_tokens: u64,
+    pub(super) strategy: Strategy,
+    pub(super) summary: Option<String>,
+    /// The budget in tokens.
+    pub(super) budget: u64,
+    /// Whether it was made from all turns there are, and not from those in the context.
+    pub(super) again: bool,
 }
 
 /// A horizon that moved.
@@ -42,38 +55,41 @@ pub(super) struct Horizon {
 }
 
 impl Horizon {
-    /// Returns the horizon that goes with `request`, if other turns are in it than were in the
-    /// context, or if it was chosen from all turns for a larger budget (`again`).
-    pub(super) fn of(
-        session: &Session,
-        request: &Request<'_>,
-        strategy: Strategy,
-        again: bool,
-    ) -> Option<Self> {
-        let kept: Vec<EventId> = request.kept.iter().map(|said| said.id).collect();
-        let context = session.context();
-        let before: Vec<EventId> = context.iter().map(|said| said.id).collect();
+    /// Returns the horizon of a choice, if other turns are in than before, or if it was made from
+    /// all turns anew.
+    pub(super) fn of(session: &Session, choice: Choice) -> Option<Self> {
+        let Choice {
+            kept,
+            dropped_tokens,
+            strategy,
+            summary,
+            budget,
+            again,
+        } = choice;
+        let before: Vec<EventId> = session.context().iter().map(|said| said.id).collect();
         if !again && kept == before {
             return None;
         }
-        let dropped_turns = before
+        let newly_dropped = before
             .iter()
             .filter(|id| kept.binary_search(id).is_err())
-            .count();
+            .count() as u64;
         let there = session.horizon.as_ref();
         let earlier = there
             .filter(|_| !again)
             .map_or(0, |horizon| horizon.dropped_tokens);
         let (keep_from, keep) = split(session, &kept)?;
+        let dropped_tokens = earlier + dropped_tokens;
+        let back = there.is_some_and(|there| keep_from < there.keep_from);
         Some(Self {
             keep_from,
             keep,
-            newly_dropped: dropped_turns as u64,
-            dropped_tokens: earlier + request.dropped_tokens,
+            newly_dropped,
+            dropped_tokens,
             strategy,
-            summary: request.summary.clone(),
-            budget: request.budget,
-            back: there.is_some_and(|there| keep_from < there.keep_from),
+            summary,
+            budget,
+            back,
         })
     }
 

@@ -3,11 +3,14 @@
 //! A command returns what is to be printed and never prints it.
 
 mod ask;
+mod context;
 mod exchange;
 mod info;
 mod keep;
 mod list;
+mod pin;
 mod place;
+mod prune;
 mod purge;
 mod request;
 mod summary;
@@ -17,7 +20,9 @@ mod window;
 use crate::cli::{Command, Invocation};
 use crate::error::{Error, Result};
 use crate::ollama::Chunk;
-use crate::output::{PlanReport, Purged, SessionInfo, SessionList, TurnReport};
+use crate::output::{
+    Pinned, PlanReport, Pruned, Purged, SentReport, SessionInfo, SessionList, TurnReport,
+};
 use crate::warning::Warning;
 
 /// What a command has to say.
@@ -31,6 +36,12 @@ pub enum Answer {
     Sessions(SessionList),
     /// Of one session.
     Session(Box<SessionInfo>),
+    /// Of a request that was sent.
+    Sent(Box<SentReport>),
+    /// Of a pin.
+    Pinned(Pinned),
+    /// Of a horizon that moved.
+    Pruned(Pruned),
     /// Of a purge.
     Purged(Purged),
 }
@@ -57,6 +68,22 @@ pub fn run(invocation: &Invocation, on_piece: &mut dyn FnMut(&Chunk)) -> Result<
         Command::Turn(turn) => turn::run(turn, invocation, on_piece),
         Command::ListSessions => list::run(invocation),
         Command::SessionInfo(reference) => info::run(reference, invocation),
+        Command::SentContext { session, turn } => context::run(session, *turn, invocation),
+        Command::Pin { turn, is_pinned } => pin::run(turn, *is_pinned, invocation),
+        Command::Prune {
+            session,
+            strategy,
+            to,
+            server,
+        } => prune::run(
+            &prune::Wanted {
+                session,
+                strategy: *strategy,
+                to: *to,
+                server,
+            },
+            invocation,
+        ),
         Command::Purge { days } => purge::run(*days, invocation),
     }
 }

@@ -5,7 +5,7 @@
 
 use super::ask::{Asked, Call};
 use super::exchange::Exchange;
-use super::keep::{Horizon, Keep, Kept};
+use super::keep::{Choice, Horizon, Keep, Kept};
 use super::place::Place;
 use super::request::Request;
 use super::{Answer, Outcome};
@@ -164,12 +164,7 @@ fn in_session(
         think: call.turn.think.as_ref(),
         same_system,
     };
-    let horizon = Horizon::of(
-        &session,
-        &request,
-        settings.prune.unwrap_or_default(),
-        again,
-    );
+    let horizon = Horizon::of(&session, choice(&request, &settings, again));
     let dropped_now = horizon.as_ref().map_or(0, |horizon| horizon.newly_dropped);
     let mut warnings: Vec<Warning> = damage(&snapshot.damage, id)
         .into_iter()
@@ -251,6 +246,17 @@ fn draft(call: &Call<'_>, session: SessionId, settings: &Settings) -> Draft {
         error: None,
         response: None,
         thinking: None,
+    }
+}
+
+fn choice(request: &Request<'_>, settings: &Settings, again: bool) -> Choice {
+    Choice {
+        kept: request.kept.iter().map(|said| said.id).collect(),
+        dropped_tokens: request.dropped_tokens,
+        strategy: settings.prune.unwrap_or_default(),
+        summary: request.summary.clone(),
+        budget: request.budget,
+        again,
     }
 }
 

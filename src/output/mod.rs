@@ -99,6 +99,15 @@ impl Printer {
                 info.warnings = warnings;
                 self.document(&info);
             }
+            Answer::Sent(mut report) => {
+                report.warnings = warnings;
+                self.document(&report);
+            }
+            Answer::Pinned(pinned) => self.document(&pinned),
+            Answer::Pruned(mut pruned) => {
+                pruned.warnings = warnings;
+                self.document(&pruned);
+            }
             Answer::Purged(mut purged) => {
                 purged.warnings = warnings;
                 self.document(&purged);

@@ -186,8 +186,7 @@ impl PlanReport {
         context_plan: ContextPlan,
         session_id: Option<SessionId>,
     ) -> Self {
-        let text = String::from_utf8(body).expect("a request is UTF-8");
-        let request = RawValue::from_string(text).expect("a request is JSON");
+        let request = SentReport::raw(body);
         Self {
             dry_run: true,
             url,
@@ -197,6 +196,89 @@ impl PlanReport {
             session_id,
         }
     }
+}
+
+/// `session show --context`: what was sent for a turn.
+#[derive(Debug, Serialize)]
+pub struct SentReport {
+    /// The session.
+    pub session_id: SessionId,
+    /// The turn.
+    pub turn: EventId,
+    /// Whether this is what was sent to the byte: the log has not been compacted or redacted
+    /// since, and nobody changed a setting while the turn was under way.
+    pub exact: bool,
+    /// The body of the request.
+    pub request: Box<RawValue>,
+    /// Its messages.
+    pub messages: Vec<SentMessage>,
+    /// How turns were chosen to leave.
+    pub strategy: &'static str,
+    /// What is worth telling.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+impl SentReport {
+    /// Returns the body of a request as it goes into a report.
+    ///
+    /// # Panics
+    /// When it is no JSON.
+    #[must_use]
+    pub fn raw(body: Vec<u8>) -> Box<RawValue> {
+        let text = String::from_utf8(body).expect("a request is UTF-8");
+        RawValue::from_string(text).expect("a request is JSON")
+    }
+}
+
+/// A message that was sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SentMessage {
+    /// `system`, `user` or `assistant`.
+    pub role: &'static str,
+    /// The turn it belongs to; null for the system prompt.
+    pub turn: Option<EventId>,
+    /// What it costs, where that is known.
+    pub tokens: Option<u64>,
+    /// How that was counted.
+    pub counted: Option<Counted>,
+}
+
+/// `session pin` and `unpin`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Pinned {
+    /// The session.
+    pub session_id: SessionId,
+    /// The turn.
+    pub turn: EventId,
+    /// Whether it stays in the context whatever leaves it.
+    pub pinned: bool,
+    /// Whether that was different before.
+    pub changed: bool,
+}
+
+/// `session prune`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Pruned {
+    /// The session.
+    pub session_id: SessionId,
+    /// How turns were chosen.
+    pub strategy: &'static str,
+    /// Tokens of the turns that were in the context.
+    pub tokens_before: u64,
+    /// Tokens of those that are.
+    pub tokens_after: u64,
+    /// Turns that are in the context.
+    pub kept_turns: u64,
+    /// Turns that left it now.
+    pub newly_dropped_turns: u64,
+    /// Turns that are not in it.
+    pub dropped_turns: u64,
+    /// Whether those that left now were summed up.
+    pub summarized: bool,
+    /// What is worth telling.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// What is sent of a conversation, and why.

@@ -110,25 +110,39 @@ pub fn plan(
     budget: Budget,
     order: Order<'_>,
 ) -> Result<Plan, Overflow> {
+    let all = turns
+        .iter()
+        .fold(fixed, |sum, turn| sum.saturating_add(turn.tokens));
+    let target = if all > budget.high_water() {
+        budget.low_water()
+    } else {
+        all
+    };
+    let plan = drop_until(turns, fixed, target, order);
+    let (tokens, limit) = (plan.tokens, budget.limit());
+    if tokens > limit {
+        Err(Overflow { tokens, limit })
+    } else {
+        Ok(plan)
+    }
+}
+
+/// Lets turns leave in their order until no more than `target` tokens are left, `fixed` among
+/// them, or none that may.
+#[must_use]
+pub fn drop_until(turns: &[Candidate], fixed: u64, target: u64, order: Order<'_>) -> Plan {
     let mut tokens = turns
         .iter()
         .fold(fixed, |sum, turn| sum.saturating_add(turn.tokens));
     let mut keep = vec![true; turns.len()];
-    if tokens > budget.high_water() {
-        for at in leaving(turns, order) {
-            if tokens <= budget.low_water() {
-                break;
-            }
-            tokens -= turns[at].tokens;
-            keep[at] = false;
+    for at in leaving(turns, order) {
+        if tokens <= target {
+            break;
         }
+        tokens -= turns[at].tokens;
+        keep[at] = false;
     }
-    let limit = budget.limit();
-    if tokens > limit {
-        Err(Overflow { tokens, limit })
-    } else {
-        Ok(Plan { keep, tokens })
-    }
+    Plan { keep, tokens }
 }
 
 /// Returns the positions of the turns that may leave, in the order in which they do.

@@ -184,6 +184,27 @@ impl fmt::Display for SessionRef {
     }
 }
 
+/// A turn of a session, written `ID:TURN`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    /// The session.
+    pub session: SessionRef,
+    /// The turn.
+    pub turn: EventId,
+}
+
+impl FromStr for Address {
+    type Err = NotAnId;
+
+    fn from_str(text: &str) -> Result<Self, NotAnId> {
+        let (session, turn) = text.split_once(':').ok_or(NotAnId)?;
+        Ok(Self {
+            session: session.parse()?,
+            turn: turn.parse()?,
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

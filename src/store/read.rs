@@ -11,7 +11,7 @@ use super::log::{Damage, Decoded, decode};
 use super::tail::read_tail;
 use crate::error::Result;
 use crate::session::fold::{Session, fold};
-use crate::session::id::SessionId;
+use crate::session::id::{EventId, SessionId};
 
 /// How much before the end of what was read is compared to see that it is still the same log.
 const WITNESS: u64 = 64;
@@ -45,6 +45,8 @@ pub enum Extent {
     History,
     /// At least what is in the context.
     Context,
+    /// What was there when this event was written.
+    Until(EventId),
 }
 
 /// Reads a session. `None` where there is no such directory or no event in it.
@@ -89,6 +91,9 @@ fn read_dir(dir: &Dir, extent: Extent) -> Result<Snapshot> {
         mark = Some(Mark::set(&file, decoded.consumed).doing("read", dir.path_of(LOG))?);
         is_shuffled |= decoded.is_shuffled;
         take(LOG, decoded);
+    }
+    if let Extent::Until(last) = extent {
+        entries.retain(|entry| entry.event.id <= last);
     }
     Ok(Snapshot {
         session: fold(entries),

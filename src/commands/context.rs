@@ -1,0 +1,149 @@
+//! The exact request that was sent for a past turn, put together again from the log.
+
+use super::request::messages;
+use super::{Answer, Outcome};
+use crate::cli::Invocation;
+use crate::error::{Code, Error, Result};
+use crate::ollama::{ChatRequest, wire};
+use crate::output::{SentMessage, SentReport};
+use crate::session::event::Strategy;
+use crate::session::fold::{SaidTurn, Session};
+use crate::session::id::{EventId, SessionRef};
+use crate::store::read::Extent;
+use crate::store::{Store, not_found};
+
+/// Shows what was sent for a turn; the newest one where none is named.
+///
+/// # Errors
+/// `session_not_found` for a session or turn that is not there; `store_*`.
+pub(super) fn run(
+    reference: &SessionRef,
+    turn: Option<EventId>,
+    invocation: &Invocation,
+) -> Result<Outcome> {
+    let store = Store::open(invocation.store.path()?)?.ok_or_else(|| not_found(reference))?;
+    let id = store.find(reference)?;
+    let extent = turn.map_or(Extent::History, Extent::Until);
+    let session = store
+        .read(id, extent)?
+        .ok_or_else(|| not_found(reference))?
+        .session;
+    let newest = session.turns.last().map(|said| said.id);
+    let Some(turn) = newest.filter(|newest| turn.is_none_or(|turn| turn == *newest)) else {
+        let sentence = turn.map_or("the session has no turn yet".to_owned(), |turn| {
+            format!("the session has no turn {turn}")
+        });
+        return Err(Error::new(Code::SessionNotFound, sentence)
+            .hint("session show lists the turns there are")
+            .session(id));
+    };
+    // What came after the newest turn, a horizon or a setting, was not in force yet.
+    let session = store
+        .read(id, Extent::Until(turn))?
+        .ok_or_else(|| not_found(reference))?
+        .session;
+    let report = report(&session, id);
+    Ok(Outcome {
+        answer: Answer::Sent(Box::new(report)),
+        warnings: Vec::new(),
+        notes: Vec::new(),
+        failure: None,
+    })
+}
+
+/// Makes the report for the newest turn of a session as it was when that was written.
+fn report(session: &Session, id: crate::session::id::SessionId) -> SentReport {
+    let said = session.turns.last().expect("the turn was found");
+    let turn = &said.turn;
+    let context = seen(session, said);
+    let settings = &session.settings;
+    let summary = session
+        .horizon
+        .as_ref()
+        .and_then(|horizon| horizon.summary.as_deref());
+    let system = settings.system.as_deref().filter(|text| !text.is_empty());
+    let messages = messages(system, summary, &context, &turn.prompt);
+    let bytes: u64 = messages
+        .iter()
+        .map(|message| message.content.len() as u64)
+        .sum();
+    let is_exact = bytes == turn.sent.bytes && messages.len() as u64 == turn.sent.messages;
+    let body = wire::body(&ChatRequest {
+        model: settings.model.as_deref().unwrap_or(&turn.model),
+        messages: &messages,
+        options: &turn.options,
+        think: turn.think.as_ref(),
+        format: None,
+        keep_alive: None,
+        tools: None,
+    });
+    let of = |role, turn, tokens, counted| SentMessage {
+        role,
+        turn,
+        tokens,
+        counted,
+    };
+    let earlier = context.iter().flat_map(|said| {
+        let tokens = said.turn.tokens;
+        [
+            of(
+                "user",
+                Some(said.id),
+                Some(tokens.prompt),
+                Some(tokens.counted),
+            ),
+            of(
+                "assistant",
+                Some(said.id),
+                Some(tokens.response),
+                Some(tokens.counted),
+            ),
+        ]
+    });
+    let system = (messages.len() > 2 * context.len() + 1).then(|| of("system", None, None, None));
+    let own = of(
+        "user",
+        Some(said.id),
+        Some(turn.tokens.prompt),
+        Some(turn.tokens.counted),
+    );
+    SentReport {
+        session_id: id,
+        turn: said.id,
+        exact: is_exact,
+        request: SentReport::raw(body),
+        messages: system.into_iter().chain(earlier).chain([own]).collect(),
+        strategy: settings.prune.unwrap_or(Strategy::Fifo).name(),
+        warnings: Vec::new(),
+    }
+}
+
+/// Returns the turns that were in the context of `said`: those in the context when it was
+/// written, without those that were appended while it was under way. Where a merge brought others
+/// in since, only those its writer can have known are left: its parent, what that one knew, and
+/// so on.
+fn seen<'a>(session: &'a Session, said: &SaidTurn) -> Vec<&'a SaidTurn> {
+    let mut context = session.context();
+    context.retain(|other| other.id != said.id && !said.turn.concurrent_with.contains(&other.id));
+    context.retain(|other| said.turn.parent.is_some_and(|parent| other.id <= parent));
+    if context.len() as u64 > said.turn.sent.turns {
+        let known = known_to(session, said);
+        context.retain(|other| known.contains(&other.id));
+    }
+    context
+}
+
+/// Follows parents and concurrent turns back from a turn.
+fn known_to(session: &Session, said: &SaidTurn) -> std::collections::BTreeSet<EventId> {
+    let mut known = std::collections::BTreeSet::new();
+    let mut open: Vec<EventId> = said.turn.parent.into_iter().collect();
+    while let Some(id) = open.pop() {
+        if known.insert(id)
+            && let Ok(at) = session.turns.binary_search_by_key(&id, |said| said.id)
+        {
+            let turn = &session.turns[at].turn;
+            open.extend(turn.parent.iter().chain(&turn.concurrent_with));
+        }
+    }
+    known
+}

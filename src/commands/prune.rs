@@ -1,0 +1,161 @@
+//! Moving the horizon now, without a turn.
+
+use super::ask::backend;
+use super::keep::{Choice, Horizon};
+use super::{Answer, Outcome, summary};
+use crate::cli::{Invocation, Server};
+use crate::error::Result;
+use crate::output::Pruned;
+use crate::session::context::{Budget, Candidate, Order, Plan, drop_until};
+use crate::session::event::{Body, Settings, Strategy};
+use crate::session::fold::{SaidTurn, Session};
+use crate::session::id::SessionRef;
+use crate::session::importance::{Said, scores};
+use crate::store::append::refuse_newer;
+use crate::store::read::Extent;
+use crate::store::{Store, not_found};
+use crate::warning::Warning;
+
+/// The reply most turns leave room for: the default of `--max_tokens`.
+const USUAL_REPLY: i64 = 2048;
+
+/// What is asked for.
+pub(super) struct Wanted<'a> {
+    pub(super) session: &'a SessionRef,
+    pub(super) strategy: Option<Strategy>,
+    pub(super) to: Option<u64>,
+    pub(super) server: &'a Server,
+}
+
+/// Lets turns leave the context until no more than a number of tokens stay.
+///
+/// # Errors
+/// `session_*`, `store_*`; with a summary those of a server that cannot be asked.
+pub(super) fn run(wanted: &Wanted<'_>, invocation: &Invocation) -> Result<Outcome> {
+    let reference = wanted.session;
+    let store = Store::open(invocation.store.path()?)?.ok_or_else(|| not_found(reference))?;
+    let id = store.find(reference)?;
+    let snapshot = store
+        .read(id, Extent::Context)?
+        .ok_or_else(|| not_found(reference))?;
+    refuse_newer(&snapshot.session, id)?;
+    let session = snapshot.session.clone();
+    let strategy = wanted
+        .strategy
+        .or(session.settings.prune)
+        .unwrap_or_default();
+    let budget = session.settings.max_context_tokens.unwrap_or_default();
+    let to = wanted
+        .to
+        .unwrap_or_else(|| Budget::new(budget, USUAL_REPLY).low_water());
+    let context = session.context();
+    let plan = choose(&session, &context, strategy, to);
+    let (kept, dropped): (Vec<_>, Vec<_>) =
+        context.iter().zip(&plan.keep).partition(|(_, keep)| **keep);
+    let dropped: Vec<&SaidTurn> = dropped.into_iter().map(|(said, _)| *said).collect();
+
+    let mut warnings = Vec::new();
+    let earlier = session
+        .horizon
+        .as_ref()
+        .and_then(|horizon| horizon.summary.clone());
+    let summary = if strategy == Strategy::Summarize && !dropped.is_empty() {
+        sum_up(
+            wanted.server,
+            &session.settings,
+            earlier.as_deref(),
+            &dropped,
+            &mut warnings,
+        )?
+    } else {
+        None
+    };
+    let has_summary = summary.is_some();
+    let choice = Choice {
+        kept: kept.iter().map(|(said, _)| said.id).collect(),
+        dropped_tokens: dropped
+            .iter()
+            .map(|said| said.turn.tokens.prompt + said.turn.tokens.response)
+            .sum(),
+        strategy,
+        summary: summary.or(earlier),
+        budget,
+        again: false,
+    };
+    let before = session.context_tokens();
+    if let Some(horizon) = Horizon::of(&session, choice) {
+        let writable = store.for_writing(invocation.lock_timeout)?;
+        let writer = writable.writer(id)?;
+        writer.append(snapshot, invocation.durability, |found| {
+            let settings = found.session.settings.clone();
+            Ok(vec![Body::Prune(horizon.event(found.session, settings))])
+        })?;
+    }
+    let pruned = Pruned {
+        session_id: id,
+        strategy: strategy.name(),
+        tokens_before: before,
+        tokens_after: plan.tokens,
+        kept_turns: kept.len() as u64,
+        newly_dropped_turns: dropped.len() as u64,
+        dropped_turns: session.turn_count() - kept.len() as u64,
+        summarized: has_summary,
+        warnings: Vec::new(),
+    };
+    Ok(Outcome {
+        answer: Answer::Pruned(pruned),
+        warnings,
+        notes: Vec::new(),
+        failure: None,
+    })
+}
+
+fn choose(session: &Session, context: &[&SaidTurn], strategy: Strategy, to: u64) -> Plan {
+    let cost = |said: &&SaidTurn| said.turn.tokens.prompt + said.turn.tokens.response;
+    let candidate = |said: &&SaidTurn| Candidate {
+        tokens: cost(said),
+        is_pinned: session.settings.is_pinned(said.id),
+    };
+    let candidates: Vec<Candidate> = context.iter().map(candidate).collect();
+    if strategy != Strategy::Importance {
+        return drop_until(&candidates, 0, to, Order::Oldest);
+    }
+    let said = context.iter().map(|said| Said {
+        prompt: &said.turn.prompt,
+        response: &said.turn.response,
+        tokens: cost(said),
+    });
+    let said: Vec<Said<'_>> = said.collect();
+    drop_until(
+        &candidates,
+        0,
+        to,
+        Order::LeastImportant(&scores(&said, "")),
+    )
+}
+
+fn sum_up(
+    server: &Server,
+    settings: &Settings,
+    earlier: Option<&str>,
+    turns: &[&SaidTurn],
+    warnings: &mut Vec<Warning>,
+) -> Result<Option<String>> {
+    let num_ctx = turns.last().and_then(|said| said.turn.sent.num_ctx);
+    match summary::of(
+        &backend(server)?,
+        settings.model.as_deref().unwrap_or_default(),
+        num_ctx,
+        earlier,
+        turns,
+    ) {
+        Ok(summary) => Ok(Some(summary)),
+        Err(error) if summary::ends_the_turn(&error) => Err(error),
+        Err(error) => {
+            warnings.push(Warning::NotSummarized {
+                cause: error.to_string(),
+            });
+            Ok(None)
+        }
+    }
+}
