@@ -105,8 +105,6 @@ pub struct Turn {
     pub think: Option<Value>,
     /// Who is asked.
     pub server: Server,
-    /// What is printed.
-    pub output: Output,
 }
 
 /// The session a turn belongs to.
@@ -145,6 +143,8 @@ pub enum Server {
 pub struct Invocation {
     /// What was asked for.
     pub command: Command,
+    /// How it is printed.
+    pub output: Output,
     /// The root of the store.
     pub store: StoreRoot,
     /// Whether a turn is synced before it is acknowledged.

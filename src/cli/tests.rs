@@ -49,7 +49,7 @@ fn a_bare_prompt_is_a_new_session_with_the_defaults() {
     );
     assert_eq!(t.defaults.model.as_deref(), Some(DEFAULT_MODEL));
     assert_eq!(t.defaults.max_context_tokens, Some(64_000));
-    assert_eq!(t.output, Output::Json);
+    assert_eq!(ask("--prompt hi").expect("usual").output, Output::Json);
     assert_eq!(
         ask("--prompt hi").expect("usual").store,
         StoreRoot::At("/home/u/.ollama-prompt".into())
@@ -122,6 +122,14 @@ fn what_makes_no_sense_is_a_usage_error_that_says_so() {
             "--list-sessions and --purge are mutually exclusive",
         ),
         ("--list-sessions -p hi", "mutually exclusive"),
+        (
+            "--list-sessions --model x",
+            "--list-sessions and --model are mutually exclusive",
+        ),
+        ("--purge 3 --session-id 019aa0c4", "mutually exclusive"),
+        ("--list-sessions --output text", "no such output"),
+        ("-p hi --option num_ctx=abc", "num_ctx"),
+        ("-p hi --option num_predict=0", "num_predict"),
         ("-p hi --session-id null", "`null`"),
         ("-p hi --session-id=", "empty"),
         ("-p hi --session-id ../../x/y", "no session id"),

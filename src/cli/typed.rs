@@ -199,6 +199,7 @@ impl Typed {
     pub(super) fn asks_for(self, env: &Env) -> Result<Invocation> {
         Ok(Invocation {
             store: env.store_root(),
+            output: self.output,
             durability: self.durability(env)?,
             lock_timeout: env.lock_timeout()?,
             verbosity: if self.quiet > 0 { 0 } else { 1 + self.verbose },
@@ -215,11 +216,10 @@ impl Typed {
             ("--session-info", self.session_info.is_some()),
             ("--purge", self.purge.is_some()),
         ];
-        let prompts = [
-            ("--prompt", self.prompt.is_some()),
-            ("--prompt-file", self.prompt_file.is_some()),
-        ];
-        one_at_most(utilities.iter().chain(&prompts))?;
+        one_at_most(&utilities)?;
+        if let Some((utility, _)) = utilities.iter().find(|(_, given)| *given) {
+            self.no_turn(utility)?;
+        }
         if self.list_sessions {
             return Ok(Command::ListSessions);
         }
@@ -235,6 +235,42 @@ impl Typed {
             return Ok(Command::Purge { days });
         }
         self.turn(env).map(|turn| Command::Turn(Box::new(turn)))
+    }
+
+    /// Refuses what only a turn can make use of.
+    fn no_turn(&self, utility: &str) -> Result<()> {
+        let of_a_turn = [
+            ("--prompt", self.prompt.is_some()),
+            ("--prompt-file", self.prompt_file.is_some()),
+            ("--session-id", self.session_id.is_some()),
+            ("--session-key", self.session_key.is_some()),
+            ("--continue", self.continue_latest),
+            ("--new-session", self.new_session),
+            ("--no-session", self.no_session),
+            ("--model", self.model.is_some()),
+            ("--system", self.system.is_some()),
+            ("--system-file", self.system_file.is_some()),
+            ("--temperature", self.temperature.is_some()),
+            ("--max_tokens", self.max_tokens.is_some()),
+            ("--max-context-tokens", self.max_context_tokens.is_some()),
+            ("--option", !self.option.is_empty()),
+            ("--think", self.think.is_some()),
+            ("--prune", self.prune.is_some()),
+            ("--timeout", self.timeout.is_some()),
+            ("--offline", self.offline),
+            ("--dry-run", self.dry_run),
+        ];
+        if let Some((flag, _)) = of_a_turn.iter().find(|(_, given)| *given) {
+            return Err(
+                usage(format!("{utility} and {flag} are mutually exclusive"))
+                    .hint(format!("{utility} stands alone")),
+            );
+        }
+        if matches!(self.output, Output::Text | Output::Jsonl) {
+            return Err(usage(format!("{utility} has no such output"))
+                .hint("--output json or --output compact"));
+        }
+        Ok(())
     }
 
     fn turn(self, env: &Env) -> Result<Turn> {
@@ -277,7 +313,6 @@ impl Typed {
             } else {
                 env.server(self.timeout.unwrap_or(DEFAULT_TIMEOUT))
             },
-            output: self.output,
             model: self.model,
         })
     }
@@ -330,6 +365,7 @@ impl Typed {
                         .hint("as in --option seed=7")
                 })?;
             let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+            check_option(key, &value)?;
             if options.insert(key.to_owned(), value).is_some() {
                 return Err(usage(format!("--option {key} is given twice")));
             }
@@ -342,7 +378,7 @@ impl Typed {
             )));
         }
         if let Some(tokens) = self.max_tokens
-            && (tokens < -1 || tokens == 0 || tokens > i64::from(i32::MAX))
+            && !is_reply_length(tokens)
         {
             return Err(usage(format!(
                 "--max_tokens takes a number from 1 on, or -1 for no limit, not {tokens}"
@@ -383,6 +419,29 @@ impl Typed {
             None => env.durability(),
         }
     }
+}
+
+/// Checks the options this program reads itself; the others are the server's to judge.
+fn check_option(key: &str, value: &Value) -> Result<()> {
+    let is_sound = match key {
+        "num_ctx" => value
+            .as_u64()
+            .is_some_and(|tokens| (1..=LARGEST_CONTEXT).contains(&tokens)),
+        "num_predict" => value.as_i64().is_some_and(is_reply_length),
+        _ => true,
+    };
+    if is_sound {
+        return Ok(());
+    }
+    Err(usage(format!(
+        "--option {key} takes a whole number of tokens from 1 on, not {value}"
+    )))
+}
+
+/// Tells whether a number can be that of the tokens of a reply; -1 is no limit. To Ollama 0 does
+/// not mean none.
+fn is_reply_length(tokens: i64) -> bool {
+    tokens == -1 || (1..=i64::from(i32::MAX)).contains(&tokens)
 }
 
 pub(super) fn context_tokens(tokens: i64) -> std::result::Result<u64, String> {

@@ -12,12 +12,11 @@ use serde::Serialize;
 
 pub use shape::*;
 
-use crate::cli::{Command, Invocation, Output};
+use crate::cli::{Invocation, Output};
 use crate::commands::{Answer, Outcome};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::json;
 use crate::ollama::Chunk;
-use crate::store::files::Doing;
 
 /// Prints the answer of one invocation, pieces of it as they arrive.
 #[derive(Debug)]
@@ -33,12 +32,8 @@ impl Printer {
     /// Makes a printer for an invocation.
     #[must_use]
     pub fn new(invocation: &Invocation) -> Self {
-        let output = match &invocation.command {
-            Command::Turn(turn) => turn.output,
-            _ => Output::Json,
-        };
         Self {
-            output,
+            output: invocation.output,
             verbosity: invocation.verbosity,
             failed: None,
             ends_with_newline: true,
@@ -117,9 +112,7 @@ impl Printer {
             return Err(error);
         }
         match self.failed {
-            Some(e) if e.kind() != io::ErrorKind::BrokenPipe => {
-                Err(e).doing("write to", "standard output")
-            }
+            Some(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(unprinted(&e)),
             _ => Ok(()),
         }
     }
@@ -145,6 +138,13 @@ impl Printer {
     }
 }
 
+/// The result is not where it was to go. What was to be stored is stored by now.
+fn unprinted(cause: &io::Error) -> Error {
+    Error::new(Code::StoreIo, "cannot write to standard output")
+        .because(cause)
+        .hint("a turn that was taken is stored: session show has it")
+}
+
 /// Prints a text that was asked for in place of a result: help, version.
 ///
 /// # Errors
@@ -153,7 +153,7 @@ pub fn print_text(text: &str) -> Result<()> {
     let text = format!("{}\n", text.trim_end());
     match io::stdout().lock().write_all(text.as_bytes()) {
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written.doing("write to", "standard output"),
+        written => written.map_err(|e| unprinted(&e)),
     }
 }
 

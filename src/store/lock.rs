@@ -145,7 +145,8 @@ fn has_no_locks(error: &io::Error) -> bool {
 /// Locks a draft for the life of this process: it is a turn under way. Where the mount has no
 /// locks it cannot be told from one that was killed.
 pub(super) fn hold(draft: &File) {
-    let _ = fs2::FileExt::try_lock_exclusive(draft);
+    // Waiting is for a moment only: somebody may be asking right now whether it is held.
+    let _ = fs2::FileExt::lock_exclusive(draft);
 }
 
 /// Tells whether some process holds a draft.

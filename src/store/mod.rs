@@ -23,7 +23,7 @@ pub mod purge;
 pub mod read;
 pub mod tail;
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::time::Duration;
@@ -315,26 +315,26 @@ fn make_root(path: &Path) -> Result<()> {
     }
     let root = Dir::open(path).doing("open the store", path)?;
     check_owner(&root)?;
+    // `sessions` last: a store that has it is whole.
+    make_text(&root, ".gitignore", GITIGNORE)?;
+    make_text(&root, ".gitattributes", GITATTRIBUTES)?;
     make_dir(&root, SESSIONS)?;
     let sessions = root
         .open_dir_or_own_link(SESSIONS)
         .doing("open the store", root.path_of(SESSIONS))?;
-    for (dir, name, text) in [
-        (&root, ".gitignore", GITIGNORE),
-        (&root, ".gitattributes", GITATTRIBUTES),
-        (&sessions, ".gitattributes", GITATTRIBUTES),
-    ] {
-        match dir.create_file(name) {
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-            made => {
-                let write =
-                    |mut file: std::fs::File| io::Write::write_all(&mut file, text.as_bytes());
-                made.and_then(write).doing("make", dir.path_of(name))?;
-            }
-        }
-    }
+    make_text(&sessions, ".gitattributes", GITATTRIBUTES)?;
     for dir in [&sessions, &root, &parent] {
         dir.sync().doing("sync", dir.path())?;
     }
     Ok(())
+}
+
+/// Makes a small file, unless there is one.
+fn make_text(dir: &Dir, name: &str, text: &str) -> Result<()> {
+    match dir.create_file(name) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made
+            .and_then(|mut file| file.write_all(text.as_bytes()))
+            .doing("make", dir.path_of(name)),
+    }
 }
