@@ -107,8 +107,8 @@ impl Env {
                     .clone()
                     .unwrap_or_else(|| DEFAULT_MODEL.to_owned()),
             ),
-            system: None,
             max_context_tokens: Some(max_context_tokens),
+            ..Settings::default()
         })
     }
 

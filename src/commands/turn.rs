@@ -58,6 +58,7 @@ fn given(turn: &Turn) -> Result<Settings> {
         model: turn.model.clone(),
         system,
         max_context_tokens: turn.max_context_tokens,
+        ..Settings::default()
     })
 }
 

@@ -278,6 +278,12 @@ pub struct Metadata {
     pub turns_in_context: usize,
     /// The oldest turn that is in the context, where older ones left it.
     pub horizon: Option<EventId>,
+    /// Turns that were retracted: nothing of them is among the messages.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub retracted: Vec<EventId>,
+    /// Its tags.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
     /// Stretches of bytes in the logs that are no events.
     pub unreadable: Vec<Unreadable>,
 }
