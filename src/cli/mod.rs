@@ -48,11 +48,27 @@ pub enum Command {
     ListSessions,
     /// One session.
     SessionInfo(SessionRef),
+    /// Logs rewritten without what nobody can miss.
+    Compact {
+        /// Of which sessions.
+        sessions: Selection,
+        /// Whether turns that are not sent any more go as well.
+        drop_pruned: bool,
+    },
     /// The end of sessions not used for this many days.
     Purge {
         /// Days; 0 means whatever their last use.
         days: u32,
     },
+}
+
+/// Some sessions, or all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selection {
+    /// Every session of the store.
+    All,
+    /// These.
+    These(Vec<SessionRef>),
 }
 
 /// What a turn needs to know.

@@ -2,6 +2,7 @@
 //!
 //! A command returns what is to be printed and never prints it.
 
+mod compact;
 mod exchange;
 mod info;
 mod keep;
@@ -14,7 +15,7 @@ mod turn;
 use crate::cli::{Command, Invocation};
 use crate::error::{Error, Result};
 use crate::ollama::Chunk;
-use crate::output::{Purged, SessionInfo, SessionList, TurnReport};
+use crate::output::{Compactions, Purged, SessionInfo, SessionList, TurnReport};
 use crate::warning::Warning;
 
 /// What a command has to say.
@@ -28,6 +29,8 @@ pub enum Answer {
     Session(Box<SessionInfo>),
     /// Of a purge.
     Purged(Purged),
+    /// Of a compaction.
+    Compacted(Compactions),
 }
 
 /// What a command did.
@@ -50,6 +53,10 @@ pub fn run(invocation: &Invocation, on_piece: &mut dyn FnMut(&Chunk)) -> Result<
         Command::Turn(turn) => turn::run(turn, invocation, on_piece),
         Command::ListSessions => list::run(invocation),
         Command::SessionInfo(reference) => info::run(reference, invocation),
+        Command::Compact {
+            sessions,
+            drop_pruned,
+        } => compact::run(sessions, *drop_pruned, invocation),
         Command::Purge { days } => purge::run(*days, invocation),
     }
 }

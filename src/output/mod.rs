@@ -90,6 +90,10 @@ impl Printer {
                 info.warnings = warnings;
                 self.document(&info);
             }
+            Answer::Compacted(mut compactions) => {
+                compactions.warnings = warnings;
+                self.document(&compactions);
+            }
             Answer::Purged(mut purged) => {
                 purged.warnings = warnings;
                 self.document(&purged);

@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::ollama::{Chunk, Reply};
 use crate::session::event::{Counted, Timestamp};
 use crate::session::id::{EventId, SessionId};
+use crate::store::compact::Compacted;
 
 /// A turn, in the shape of Ollama's own `/api/generate`, and then what this program adds.
 /// Durations are nanoseconds.
@@ -330,4 +331,65 @@ pub struct Purged {
     /// What is worth telling.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+}
+
+/// `session compact`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Compactions {
+    /// The sessions that were rewritten.
+    pub compacted: Vec<CompactedSession>,
+    /// How many had nothing to be rewritten for.
+    pub unchanged: usize,
+    /// Bytes all of them are smaller by.
+    pub bytes_freed: u64,
+    /// What is worth telling.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+impl Compactions {
+    /// Adds a session.
+    pub fn add(&mut self, session: CompactedSession) {
+        self.bytes_freed += session.bytes_before.saturating_sub(session.bytes_after);
+        self.compacted.push(session);
+    }
+}
+
+/// A session that was rewritten.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CompactedSession {
+    /// Its id.
+    pub session_id: SessionId,
+    /// Bytes of its files before.
+    pub bytes_before: u64,
+    /// And after.
+    pub bytes_after: u64,
+    /// Lines whose id another line had.
+    pub dropped_duplicates: u64,
+    /// Turns that are not in the history any more.
+    pub dropped_turns: u64,
+    /// The file in its directory that has what was no event.
+    pub damaged_bytes_moved_to: Option<String>,
+}
+
+impl CompactedSession {
+    /// Makes the report of a session.
+    #[must_use]
+    pub fn new(session_id: SessionId, compacted: Compacted) -> Self {
+        let Compacted {
+            bytes_before,
+            bytes_after,
+            dropped_duplicates,
+            dropped_turns,
+            damaged_bytes_moved_to,
+        } = compacted;
+        Self {
+            session_id,
+            bytes_before,
+            bytes_after,
+            dropped_duplicates,
+            dropped_turns,
+            damaged_bytes_moved_to,
+        }
+    }
 }

@@ -6,13 +6,13 @@
 //! * bytes of a log, once written, are not changed by an append, so readers take no lock;
 //! * a turn is acknowledged only after its own sync;
 //! * a lock is held for the write, never across the model's answer and not across the sync;
-//! * nothing is removed but by purge, which leaves a receipt.
+//! * nothing is removed but by purge, which leaves a receipt, and by compaction, which is asked for.
 //!
-//! Not here yet: the index, compaction, merge and verify. The index will be a cache that
-//! [`Store::ids`] and [`Store::read`] do not know of; compaction will rewrite a session under the
-//! lock of `lock.rs` and the rules of `log.rs`.
+//! Not here yet: the index, merge and verify. The index will be a cache that [`Store::ids`] and
+//! [`Store::read`] do not know of.
 
 pub mod append;
+pub mod compact;
 pub mod draft;
 pub mod files;
 pub mod layout;
@@ -20,6 +20,7 @@ pub mod lock;
 pub mod log;
 pub mod purge;
 pub mod read;
+mod sweep;
 pub mod tail;
 
 use std::io::{self, Read};
@@ -28,6 +29,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use append::{Appended, Writer};
+use compact::Compaction;
 use draft::{Draft, FoundDraft, OpenDraft};
 use files::{Dir, Doing, check_owner};
 use layout::{DIRECTORY_MODE, GITATTRIBUTES, GITIGNORE, LOCKS, OPEN, SESSIONS};
@@ -228,6 +230,16 @@ impl Writable<'_> {
     /// As the system says.
     pub fn remove_draft(&self, id: EventId) -> Result<()> {
         draft::remove(&self.open, id)
+    }
+
+    /// Rewrites a session's logs as one, without duplicates, damage and what was redacted; with
+    /// `drop_pruned` also without the turns that are not sent any more.
+    ///
+    /// # Errors
+    /// `store_*`; `store_locked` after the longest wait. The session is as it was then.
+    pub fn compact(&self, id: SessionId, drop_pruned: bool) -> Result<Compaction> {
+        let lock = LockFile::open(&self.locks, id)?.lock(&self.locks, self.patience)?;
+        compact::compact(&self.store.sessions, id, drop_pruned, &lock)
     }
 
     /// Purges a session if `unused` says so of its last use, seen under its lock.

@@ -121,7 +121,7 @@ fn ends_with_newline(file: &mut std::fs::File) -> io::Result<bool> {
 }
 
 /// Returns the bytes of all regular files below a directory; what cannot be read counts nothing.
-fn bytes_below(path: &std::path::Path) -> u64 {
+pub(super) fn bytes_below(path: &std::path::Path) -> u64 {
     let files = WalkDir::new(path)
         .into_iter()
         .filter_map(|entry| entry.ok()?.metadata().ok());
