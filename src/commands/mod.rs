@@ -57,6 +57,7 @@ pub fn run(invocation: &Invocation, on_piece: &mut dyn FnMut(&Chunk)) -> Result<
             sessions,
             drop_pruned,
         } => compact::run(sessions, *drop_pruned, invocation),
-        Command::Purge { days } => purge::run(*days, invocation),
+        Command::Purge(which) => purge::run(which, invocation),
+        Command::Delete(ids) => purge::delete(ids, invocation),
     }
 }

@@ -317,9 +317,12 @@ pub struct Unfinished {
     pub error: Option<Value>,
 }
 
-/// `--purge`.
+/// `--purge`, `session purge` and `session delete`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Purged {
+    /// Whether this is what would have happened: nothing was removed.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
     /// How many sessions are gone.
     pub removed: usize,
     /// The same as a sentence.

@@ -30,7 +30,7 @@ use super::lock::WriteLock;
 use super::log::{Damage, Sink, scan};
 use super::purge::bytes_below;
 use super::read::other_logs;
-use super::sweep::{is_abandoned, sweep};
+use super::sweep::{is_abandoned, sweep_temporary};
 use crate::clock;
 use crate::error::{Code, Error, Result};
 use crate::session::event::{Body, Event};
@@ -90,9 +90,8 @@ pub(super) fn compact(
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Compaction::NotThere),
         opened => opened.doing("open the session", sessions.path_of(&name))?,
     };
-    let now = clock::now();
     let bytes_before = bytes_below(dir.path());
-    sweep(&dir, &[TEMPORARY], now);
+    sweep_temporary(&dir, clock::now());
     let logs = Logs::open(&dir)?;
     let found = logs.read()?;
     if found.lines.is_empty() {

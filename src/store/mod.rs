@@ -36,9 +36,12 @@ use layout::{DIRECTORY_MODE, GITATTRIBUTES, GITIGNORE, LOCKS, OPEN, SESSIONS};
 use lock::LockFile;
 use purge::Receipt;
 use read::{Extent, Snapshot};
+use sweep::{sweep_temporary, sweep_trash};
 
+use crate::clock;
 use crate::error::{Code, Error, Result};
-use crate::session::event::{Body, Timestamp};
+use crate::session::event::Body;
+use crate::session::fold::Session;
 use crate::session::id::{EventId, SessionId, SessionRef};
 
 /// Whether a turn is on disk before it is acknowledged.
@@ -156,6 +159,20 @@ impl Store {
         read::read(&self.sessions, id, extent)
     }
 
+    /// Returns the bytes of all files of a session.
+    #[must_use]
+    pub fn bytes_of(&self, id: SessionId) -> u64 {
+        purge::bytes_below(&self.sessions.path_of(id.to_string()))
+    }
+
+    /// Returns the receipts of sessions that were purged and are not there any more.
+    ///
+    /// # Errors
+    /// When they are there and cannot be read.
+    pub fn receipts(&self) -> Result<Vec<Receipt>> {
+        purge::receipts(&self.root, &self.sessions)
+    }
+
     /// Opens what writing needs, making it when missing. `patience` is the longest wait for a
     /// lock.
     ///
@@ -224,6 +241,16 @@ impl Writable<'_> {
         OpenDraft::create(&self.open, draft)
     }
 
+    /// Removes what killed processes left under temporary names.
+    pub fn sweep(&self) {
+        let Store { root, sessions } = self.store;
+        let now = clock::now();
+        [root, sessions, &self.open]
+            .iter()
+            .for_each(|dir| sweep_temporary(dir, now));
+        sweep_trash(sessions);
+    }
+
     /// Removes a draft that was found.
     ///
     /// # Errors
@@ -242,7 +269,7 @@ impl Writable<'_> {
         compact::compact(&self.store.sessions, id, drop_pruned, &lock)
     }
 
-    /// Purges a session if `unused` says so of its last use, seen under its lock.
+    /// Purges a session if `goes` says so of it, seen under its lock.
     ///
     /// # Errors
     /// `store_*`; `store_locked` after the longest wait.
@@ -250,11 +277,11 @@ impl Writable<'_> {
         &self,
         id: SessionId,
         why: &str,
-        unused: impl FnOnce(Option<Timestamp>) -> bool,
+        goes: impl FnOnce(&Session) -> bool,
     ) -> Result<Option<Receipt>> {
         let Store { root, sessions } = self.store;
         let lock = LockFile::open(&self.locks, id)?.lock(&self.locks, self.patience)?;
-        purge::purge(root, sessions, id, why, lock, unused)
+        purge::purge(root, sessions, id, why, lock, goes)
     }
 }
 

@@ -4,7 +4,7 @@
 //! it, rename the directory out of the way. The rename is the purge; a crash after it leaves only
 //! space to reclaim, a crash before it a receipt that is void while the directory exists.
 
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 
 use serde::{Deserialize, Serialize};
 use walkdir::WalkDir;
@@ -17,6 +17,7 @@ use crate::clock;
 use crate::error::{Code, Error, Result};
 use crate::json;
 use crate::session::event::{Timestamp, VERSION};
+use crate::session::fold::Session;
 use crate::session::id::{EventId, SessionId};
 
 /// What is left of a purged session.
@@ -38,8 +39,8 @@ pub struct Receipt {
     pub why: String,
 }
 
-/// Purges one session if `unused` still says so of its last use, seen under its lock. Returns its
-/// receipt, or `None` where it is gone or was used meanwhile.
+/// Purges one session if `goes` still says so of it, seen under its lock. Returns its receipt, or
+/// `None` where it is gone or was used meanwhile.
 ///
 /// # Errors
 /// `store_unsupported` where the mount has no locks; otherwise as the system says. The session is
@@ -50,7 +51,7 @@ pub(super) fn purge(
     id: SessionId,
     why: &str,
     lock: WriteLock,
-    unused: impl FnOnce(Option<Timestamp>) -> bool,
+    goes: impl FnOnce(&Session) -> bool,
 ) -> Result<Option<Receipt>> {
     if !lock.excludes() {
         return Err(Error::new(
@@ -64,7 +65,7 @@ pub(super) fn purge(
         return Ok(None);
     };
     let last_used = snapshot.session.last_used();
-    if !unused(last_used) {
+    if !goes(&snapshot.session) {
         return Ok(None);
     }
     let name = id.to_string();
@@ -72,7 +73,7 @@ pub(super) fn purge(
     let receipt = Receipt {
         v: VERSION,
         session: id,
-        turns: snapshot.session.turns.len() as u64,
+        turns: snapshot.session.turn_count(),
         bytes: bytes_below(&sessions.path_of(&name)),
         last_used,
         purged_at: now,
@@ -91,6 +92,32 @@ pub(super) fn purge(
     // The session is gone already; bytes that stay are swept by the next purge.
     let _ = std::fs::remove_dir_all(sessions.path_of(&trash));
     Ok(Some(receipt))
+}
+
+/// Returns the receipts that hold, oldest first. One whose session is there is void: its purge was
+/// cut short before it took effect, or the session was brought back. What is no receipt is passed
+/// over.
+///
+/// # Errors
+/// As the system says.
+pub(super) fn receipts(root: &Dir, sessions: &Dir) -> Result<Vec<Receipt>> {
+    let file = match root.open_file(PURGED, Access::Read) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        opened => opened.doing("open", root.path_of(PURGED))?,
+    };
+    let mut receipts = Vec::new();
+    for line in BufReader::new(file).split(b'\n') {
+        let line = line.doing("read", root.path_of(PURGED))?;
+        receipts.extend(
+            serde_json::from_slice(&line)
+                .ok()
+                .filter(|receipt: &Receipt| {
+                    let there = sessions.stat(&receipt.session.to_string());
+                    there.is_err_and(|e| e.kind() == io::ErrorKind::NotFound)
+                }),
+        );
+    }
+    Ok(receipts)
 }
 
 /// Writes one line to the receipts, after a newline if the last one lacks its own, and syncs it.

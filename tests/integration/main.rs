@@ -3,4 +3,5 @@
 
 mod compact;
 mod docs;
+mod purge;
 mod support;
