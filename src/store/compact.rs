@@ -576,3 +576,174 @@ fn remove_blobs(dir: &Dir, names: &BTreeSet<String>) {
         names.iter().for_each(|name| drop(blobs.remove_file(name)));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::super::Store;
+    use super::super::read::Extent;
+    use super::*;
+    use crate::clock;
+    use crate::session::event::tests::{event, id, turn};
+    use crate::session::event::{Prune, Redact, Settings};
+    use crate::session::fold::SaidTurn;
+
+    /// What may lie in a log: an event, in one of a few spellings, or bytes that are none.
+    #[derive(Debug, Clone)]
+    enum Piece {
+        Event(Box<Event>),
+        Bytes(&'static str),
+    }
+
+    impl Piece {
+        fn id(&self) -> Option<EventId> {
+            match self {
+                Self::Event(event) => Some(event.id),
+                Self::Bytes(_) => None,
+            }
+        }
+    }
+
+    fn any_event() -> impl Strategy<Value = Event> {
+        (1u64..40, 0..6, 1u64..40, "[aé🦀]{0,6}").prop_map(|(at, kind, other, text)| match kind {
+            0 => event(
+                at,
+                Body::Set(Settings {
+                    model: Some(text),
+                    ..Settings::default()
+                }),
+            ),
+            1 => event(
+                at,
+                Body::Prune(Prune {
+                    keep_from: id(other),
+                    strategy: "fifo".into(),
+                    kept_turns: 0,
+                    dropped_turns: 0,
+                    dropped_tokens: 0,
+                    kept_redacts: 0,
+                    settings: Settings::default(),
+                }),
+            ),
+            2 => {
+                let fields =
+                    (other % 3 > 0).then(|| ("prompt".to_owned(), vec![[other % 5, at % 7]]));
+                event(
+                    at,
+                    Body::Redact(Redact {
+                        turn: id(other),
+                        fields: fields.into_iter().collect(),
+                        original: BTreeMap::new(),
+                        salt: None,
+                        hash: None,
+                    }),
+                )
+            }
+            _ => turn(at, &text, "r"),
+        })
+    }
+
+    fn any_piece() -> impl Strategy<Value = Piece> {
+        prop_oneof![
+            8 => any_event().prop_map(|event| Piece::Event(Box::new(event))),
+            1 => prop::sample::select(vec!["\n", "garbage\n", "\0\0\n", "{\"v\":1,\"id\":", "\r\n", "{\"v\":1,\"id\":\"torn\n"])
+                .prop_map(Piece::Bytes),
+        ]
+    }
+
+    fn text(pieces: &[Piece]) -> String {
+        let text = |piece: &Piece| match piece {
+            Piece::Event(event) => event.to_line() + "\n",
+            Piece::Bytes(bytes) => (*bytes).to_owned(),
+        };
+        pieces.iter().map(text).collect()
+    }
+
+    /// A store with one session that has these logs.
+    fn store(logs: &[Vec<Piece>]) -> (tempfile::TempDir, Store, SessionId) {
+        let root = tempfile::TempDir::new().expect("a temporary directory");
+        let store = Store::open_or_make(&root.path().join("store")).expect("a store");
+        let session = SessionId::from_parts(1, clock::random_bits());
+        let path = store.sessions.path_of(session.to_string());
+        std::fs::create_dir(&path).expect("a directory");
+        let dir = Dir::open(&path).expect("open");
+        for (n, pieces) in logs.iter().enumerate() {
+            let name = if n == 0 {
+                LOG.to_owned()
+            } else {
+                format!("copy-{n}.jsonl")
+            };
+            let mut file = dir.create_file(&name).expect("a log");
+            file.write_all(text(pieces).as_bytes()).expect("writable");
+        }
+        (root, store, session)
+    }
+
+    fn compacted(store: &Store, id: SessionId, drop_pruned: bool) -> Compaction {
+        let writable = store
+            .for_writing(std::time::Duration::from_secs(5))
+            .expect("writable");
+        writable.compact(id, drop_pruned).expect("compacted")
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Read by the fold itself, which shares nothing with how lines are chosen here.
+        #[test]
+        fn whatever_lies_there_the_fold_is_the_same_afterwards(
+            logs in prop::collection::vec(prop::collection::vec(any_piece(), 0..30), 1..3), drop_pruned: bool,
+        ) {
+            let (_root, store, id) = store(&logs);
+            let Some(before) = store.read(id, Extent::History).expect("readable") else {
+                prop_assert_eq!(compacted(&store, id, drop_pruned), Compaction::NotThere);
+                return Ok(());
+            };
+            let done = compacted(&store, id, drop_pruned);
+            let after = store.read(id, Extent::History).expect("readable").expect("a session");
+            prop_assert_eq!(&after.damage, &[]);
+            if drop_pruned {
+                let newest = before.session.turns.last().map(|said| said.id);
+                let stays = |said: &&SaidTurn| {
+                    after.session.turns.iter().any(|other| other.id == said.id) || Some(said.id) == newest
+                };
+                prop_assert_eq!(after.session.context(), before.session.context());
+                prop_assert!(before.session.context().iter().all(|said| stays(&said)));
+                prop_assert_eq!(&after.session.settings, &before.session.settings);
+                prop_assert_eq!(after.session.highest, before.session.highest);
+            } else {
+                prop_assert_eq!(&after.session, &before.session);
+            }
+            // Nothing hidden is on the disk any more, and a second time there is nothing to do.
+            let log = std::fs::read_to_string(store.sessions.path_of(id.to_string()).join(LOG)).expect("readable");
+            prop_assert!(log.lines().is_sorted(), "{done:?}: {log}");
+            prop_assert_eq!(compacted(&store, id, drop_pruned), Compaction::Untouched);
+        }
+
+        /// One machine compacted, the other went on: the union is what it would have been.
+        #[test]
+        fn a_copy_that_was_not_compacted_merges_into_the_same(
+            common in prop::collection::vec(any_piece(), 0..30), theirs in prop::collection::vec(any_piece(), 0..10),
+        ) {
+            let (_root, here, id) = store(&[common.clone()]);
+            compacted(&here, id, false);
+            let dir = here.sessions.open_dir(&id.to_string());
+            // An event is written once; two of one id are somebody's edit, of what was there.
+            let is_new = |piece: &Piece| match piece {
+                Piece::Event(event) => !common.iter().any(|known| known.id() == Some(event.id)),
+                Piece::Bytes(_) => true,
+            };
+            let theirs: Vec<Piece> = theirs.into_iter().filter(is_new).collect();
+            let copy = [common, theirs].concat();
+            if let Ok(mut file) = dir.and_then(|dir| dir.create_file("theirs.jsonl")) {
+                file.write_all(text(&copy).as_bytes()).expect("writable");
+            }
+            let (_root, there, other) = store(&[copy]);
+            let folded = |store: &Store, id| store.read(id, Extent::History).expect("readable").map(|s| s.session);
+            prop_assert_eq!(folded(&here, id), folded(&there, other));
+        }
+    }
+}
