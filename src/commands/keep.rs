@@ -83,7 +83,7 @@ impl Horizon {
             kept_turns: kept,
             dropped_turns: session.turn_count() - kept,
             dropped_tokens,
-            kept_redacts: session.kept_redacts(keep_from),
+            kept_redacts: session.kept_redacts(|turn| turn >= keep_from),
             settings,
         }
     }

@@ -97,7 +97,7 @@ pub fn fold_tail(horizon: &Prune, events: impl IntoIterator<Item = Event>) -> Se
     };
     for event in events {
         let snapshot = match &event.body {
-            Body::Turn(_) if event.id < horizon.keep_from => continue,
+            Body::Turn(_) if !horizon.holds(event.id) => continue,
             Body::Prune(prune) if prune == horizon => Some(prune.settings.clone()),
             _ => None,
         };
@@ -111,6 +111,14 @@ pub fn fold_tail(horizon: &Prune, events: impl IntoIterator<Item = Event>) -> Se
         }
     }
     session
+}
+
+impl Prune {
+    /// Tells whether a turn is in the context by this horizon.
+    #[must_use]
+    pub fn holds(&self, turn: EventId) -> bool {
+        turn >= self.keep_from
+    }
 }
 
 impl Session {
@@ -172,28 +180,26 @@ impl Session {
         }
     }
 
-    /// Returns how many redactions there are of turns from `keep_from` on.
+    /// Returns how many redactions there are of turns that a horizon holds.
     #[must_use]
-    pub fn kept_redacts(&self, keep_from: EventId) -> u64 {
-        self.hidden
-            .range(keep_from..)
-            .map(|(_, hidden)| hidden.redactions())
-            .sum()
+    pub fn kept_redacts(&self, holds: impl Fn(EventId) -> bool) -> u64 {
+        let held = self.hidden.iter().filter(|(turn, _)| holds(**turn));
+        held.map(|(_, hidden)| hidden.redactions()).sum()
     }
 
-    /// Tells whether a turn of this id lies behind the horizon.
+    /// Tells whether a turn of this id is in the context, unless it was retracted.
     #[must_use]
-    pub fn is_behind_horizon(&self, turn: EventId) -> bool {
+    pub fn is_in_context(&self, turn: EventId) -> bool {
         self.horizon
             .as_ref()
-            .is_some_and(|horizon| turn < horizon.keep_from)
+            .is_none_or(|horizon| horizon.holds(turn))
     }
 
     /// Returns the position in `turns` of the oldest turn that is still in the context.
     #[must_use]
     pub fn context_start(&self) -> usize {
         self.turns
-            .partition_point(|turn| self.is_behind_horizon(turn.id))
+            .partition_point(|said| !self.is_in_context(said.id))
     }
 
     /// Returns how many turns the session has, read or not, retracted or not.
@@ -338,8 +344,8 @@ mod tests {
             .map(entry),
         );
         assert_eq!((got.turns.len(), got.turn_count()), (1, 1));
-        assert_eq!(got.kept_redacts(id(1)), 2);
-        assert_eq!(got.kept_redacts(id(3)), 1);
+        assert_eq!(got.kept_redacts(|_| true), 2);
+        assert_eq!(got.kept_redacts(|turn| turn > id(3)), 1);
     }
 
     #[test]

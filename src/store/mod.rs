@@ -165,14 +165,6 @@ impl Store {
         purge::bytes_below(&self.sessions.path_of(id.to_string()))
     }
 
-    /// Returns the receipts of sessions that were purged and are not there any more.
-    ///
-    /// # Errors
-    /// When they are there and cannot be read.
-    pub fn receipts(&self) -> Result<Vec<Receipt>> {
-        purge::receipts(&self.root, &self.sessions)
-    }
-
     /// Opens what writing needs, making it when missing. `patience` is the longest wait for a
     /// lock.
     ///

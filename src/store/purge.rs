@@ -4,7 +4,7 @@
 //! it, rename the directory out of the way. The rename is the purge; a crash after it leaves only
 //! space to reclaim, a crash before it a receipt that is void while the directory exists.
 
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 
 use serde::{Deserialize, Serialize};
 use walkdir::WalkDir;
@@ -92,32 +92,6 @@ pub(super) fn purge(
     // The session is gone already; bytes that stay are swept by the next purge.
     let _ = std::fs::remove_dir_all(sessions.path_of(&trash));
     Ok(Some(receipt))
-}
-
-/// Returns the receipts that hold, oldest first. One whose session is there is void: its purge was
-/// cut short before it took effect, or the session was brought back. What is no receipt is passed
-/// over.
-///
-/// # Errors
-/// As the system says.
-pub(super) fn receipts(root: &Dir, sessions: &Dir) -> Result<Vec<Receipt>> {
-    let file = match root.open_file(PURGED, Access::Read) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        opened => opened.doing("open", root.path_of(PURGED))?,
-    };
-    let mut receipts = Vec::new();
-    for line in BufReader::new(file).split(b'\n') {
-        let line = line.doing("read", root.path_of(PURGED))?;
-        receipts.extend(
-            serde_json::from_slice(&line)
-                .ok()
-                .filter(|receipt: &Receipt| {
-                    let there = sessions.stat(&receipt.session.to_string());
-                    there.is_err_and(|e| e.kind() == io::ErrorKind::NotFound)
-                }),
-        );
-    }
-    Ok(receipts)
 }
 
 /// Writes one line to the receipts, after a newline if the last one lacks its own, and syncs it.

@@ -138,10 +138,10 @@ impl Seen {
         self.has_last_line = true;
         match (&event.body, &self.horizon) {
             (Body::Prune(prune), None) => self.horizon = Some(prune.clone()),
-            (Body::Turn(_), Some(horizon)) if event.id >= horizon.keep_from => {
+            (Body::Turn(_), Some(horizon)) if horizon.holds(event.id) => {
                 self.kept_turns += u64::from(!self.retracted.contains(&event.id));
             }
-            (Body::Redact(redact), Some(horizon)) if redact.turn >= horizon.keep_from => {
+            (Body::Redact(redact), Some(horizon)) if horizon.holds(redact.turn) => {
                 self.kept_redacts += 1;
                 let is_new = redact.is_whole() && self.retracted.insert(redact.turn);
                 // A log in another order may have the turn behind its retraction.
@@ -311,7 +311,7 @@ mod tests {
                         kept_turns,
                         dropped_turns: now.turn_count() - kept_turns,
                         dropped_tokens: 0,
-                        kept_redacts: now.kept_redacts(first),
+                        kept_redacts: now.kept_redacts(|turn| turn >= first),
                         settings: Settings::default(),
                     })
                 }
@@ -353,7 +353,7 @@ mod tests {
             prop_assert_eq!(tail.context(), whole.context());
             prop_assert_eq!(tail.turn_count(), whole.turn_count());
             let from = whole.horizon.as_ref().map_or(id(0), |horizon| horizon.keep_from);
-            prop_assert_eq!(tail.kept_redacts(from), whole.kept_redacts(from));
+            prop_assert_eq!(tail.kept_redacts(|turn| turn >= from), whole.kept_redacts(|turn| turn >= from));
         }
     }
 
@@ -368,7 +368,7 @@ mod tests {
         }));
         let mut stated = prune(40, 10, 1);
         if let Body::Prune(prune) = &mut stated.body {
-            prune.kept_redacts = whole.kept_redacts(id(10));
+            prune.kept_redacts = whole.kept_redacts(|_| true);
             prune.dropped_turns = whole.turn_count() - 1;
         }
         first.extend([stated, long_turn(50)]);

@@ -2,6 +2,6 @@
 //! server in this process. One binary, so that it is linked once.
 
 mod compact;
+mod delete;
 mod docs;
-mod purge;
 mod support;
