@@ -1,7 +1,6 @@
 //! The environment: every variable this program reads, and what it means where a flag does not
 //! say otherwise.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -108,10 +107,8 @@ impl Env {
                     .clone()
                     .unwrap_or_else(|| DEFAULT_MODEL.to_owned()),
             ),
-            system: None,
-            prune: None,
-            pins: BTreeMap::new(),
             max_context_tokens: Some(max_context_tokens),
+            ..Settings::default()
         })
     }
 

@@ -73,11 +73,41 @@ pub enum Command {
         /// Who is asked for a summary, if there is to be one.
         server: Server,
     },
-    /// The end of sessions not used for this many days.
-    Purge {
-        /// Days; 0 means whatever their last use.
-        days: u32,
+    /// Logs rewritten without what nobody can miss.
+    Compact {
+        /// Of which sessions.
+        sessions: Selection,
+        /// Whether turns that are not sent any more go as well.
+        drop_pruned: bool,
     },
+    /// The end of sessions that were not used for a while.
+    Purge(Purge),
+    /// The end of these sessions.
+    Delete(Vec<SessionId>),
+}
+
+/// Which sessions are to end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Purge {
+    /// For how long they were not used; 0 means whatever their last use.
+    pub unused_for: Duration,
+    /// The model they ask, if only such are meant.
+    pub model: Option<String>,
+    /// A tag they have, if only such are meant.
+    pub tag: Option<String>,
+    /// Whether they are only to be named.
+    pub dry_run: bool,
+    /// The words of the call, for the receipts.
+    pub asked: String,
+}
+
+/// Some sessions, or all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selection {
+    /// Every session of the store.
+    All,
+    /// These.
+    These(Vec<SessionRef>),
 }
 
 /// What a turn needs to know.
@@ -219,6 +249,22 @@ fn bad_variable(name: &str, value: &str, why: &str) -> Error {
         format!("{name}={value} cannot be used: {why}"),
     )
     .hint(format!("correct or unset {name}"))
+}
+
+/// A day, in seconds.
+const DAY: u64 = 24 * 60 * 60;
+
+/// Reads for how long a session was not used: `30d`, `12h`; a bare number could be days or seconds.
+fn age(text: &str) -> std::result::Result<Duration, String> {
+    const LONGEST: Duration = Duration::from_secs(100 * 366 * DAY);
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    match humantime::parse_duration(text) {
+        Ok(age) if age > LONGEST => Err("that is more than 100 years".to_owned()),
+        Ok(age) => Ok(age),
+        Err(_) => Err("give a number and a unit, as in 30d, 12h or 2weeks".to_owned()),
+    }
 }
 
 /// Reads a length of time: `90s`, `10m`, `1h 30m`; a bare number is seconds.

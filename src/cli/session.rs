@@ -1,10 +1,12 @@
 //! `ollama-prompt session VERB`: managing what is stored. The verbs as they are typed, and what
 //! they ask for.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
 
 use super::typed::{DEFAULT_TIMEOUT, TypedStrategy, context_tokens, session_ref};
-use super::{Command, Env, usage};
+use super::{Command, DAY, Env, Purge, Selection, age, usage};
 use crate::error::{Error, Result};
 use crate::session::event::Strategy;
 use crate::session::id::{Address, SessionRef};
@@ -22,6 +24,12 @@ pub(super) enum Verb {
     Unpin(Turn),
     /// Move the horizon now: let turns leave the context, not the history
     Prune(Prune),
+    /// Rewrite the logs of sessions without duplicates, damage and redacted text
+    Compact(Compact),
+    /// Remove sessions for good; each leaves a receipt
+    Delete(Delete),
+    /// Remove sessions that were not used for a while; each leaves a receipt
+    Purge(Unused),
 }
 
 /// `session show`, as it is typed.
@@ -63,6 +71,105 @@ pub(super) struct Named {
     id: String,
 }
 
+/// What is to be compacted, as it is typed.
+#[derive(Debug, Args)]
+pub(super) struct Compact {
+    /// The sessions
+    #[arg(value_name = "ID", required_unless_present = "all")]
+    ids: Vec<String>,
+    /// Compact every session
+    #[arg(long, conflicts_with = "ids")]
+    all: bool,
+    /// Also drop turns that left the context and turns that were retracted
+    #[arg(long)]
+    drop_pruned: bool,
+}
+
+impl Compact {
+    fn command(&self) -> Result<Command> {
+        let ids = self.ids.iter().map(|id| session_ref(id, "ID"));
+        Ok(Command::Compact {
+            sessions: if self.all {
+                Selection::All
+            } else {
+                Selection::These(ids.collect::<Result<_>>()?)
+            },
+            drop_pruned: self.drop_pruned,
+        })
+    }
+}
+
+/// What is to be removed, as it is typed.
+#[derive(Debug, Args)]
+pub(super) struct Delete {
+    /// The sessions, by their full ids
+    #[arg(value_name = "ID", required = true)]
+    ids: Vec<String>,
+}
+
+impl Delete {
+    fn command(&self) -> Result<Command> {
+        let full = |text: &String| match session_ref(text, "ID")? {
+            SessionRef::Full(id) => Ok(id),
+            SessionRef::Fragment(part) => Err(usage(format!(
+                "delete needs full session ids, and `{part}` is none"
+            ))
+            .hint("ollama-prompt --list-sessions shows them")),
+        };
+        Ok(Command::Delete(
+            self.ids.iter().map(full).collect::<Result<_>>()?,
+        ))
+    }
+}
+
+/// Which sessions are to be removed, as it is typed.
+#[derive(Debug, Args)]
+pub(super) struct Unused {
+    /// For how long they were not used, as in 30d or 12h; 0 removes all
+    #[arg(long, value_name = "AGE", value_parser = age, allow_hyphen_values = true)]
+    older_than: Duration,
+    /// Only those that ask this model
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
+    /// Only those that have this tag
+    #[arg(long, value_name = "TAG")]
+    tag: Option<String>,
+    /// Only say which would go
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Returns a length of time as it may be typed: whole days as days.
+fn short(age: Duration) -> String {
+    match age.as_secs() {
+        0 => "0".to_owned(),
+        seconds if seconds % DAY == 0 && age.subsec_nanos() == 0 => format!("{}d", seconds / DAY),
+        _ => humantime::format_duration(age).to_string(),
+    }
+}
+
+impl Unused {
+    fn command(&self) -> Command {
+        let Self {
+            older_than,
+            model,
+            tag,
+            dry_run,
+        } = self;
+        let mut asked = format!("session purge --older-than {}", short(*older_than));
+        for (flag, value) in [("--model", model), ("--tag", tag)] {
+            asked.extend(value.iter().map(|value| format!(" {flag} {value}")));
+        }
+        Command::Purge(Purge {
+            unused_for: *older_than,
+            model: model.clone(),
+            tag: tag.clone(),
+            dry_run: *dry_run,
+            asked,
+        })
+    }
+}
+
 impl Verb {
     /// Returns what the verb asks for.
     pub(super) fn command(&self, env: &Env) -> Result<Command> {
@@ -78,6 +185,9 @@ impl Verb {
                 is_pinned: false,
             }),
             Self::Prune(prune) => prune.command(env),
+            Self::Compact(compact) => compact.command(),
+            Self::Delete(delete) => delete.command(),
+            Self::Purge(unused) => Ok(unused.command()),
         }
     }
 }

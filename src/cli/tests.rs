@@ -172,9 +172,12 @@ fn options_may_be_abbreviated_and_both_spellings_work() {
             "{flag}"
         );
     }
+    let Command::Purge(purge) = ask("--purge-s 3").expect("purge").command else {
+        panic!("not a purge");
+    };
     assert_eq!(
-        ask("--purge-s 3").expect("purge").command,
-        Command::Purge { days: 3 }
+        (purge.unused_for.as_secs() / DAY, purge.asked.as_str()),
+        (3, "--purge 3")
     );
 }
 
@@ -340,5 +343,54 @@ fn the_verbs_of_session_are_the_long_form_of_the_flags() {
         "session show null",
     ] {
         assert_eq!(ask(line).expect_err(line).code, Code::Usage, "{line}");
+    }
+}
+
+#[test]
+fn how_long_a_session_was_not_used_has_a_unit_and_a_limit() {
+    let id = "0199aabb-ccdd-7fff-bfff-ffffffffffff";
+    let rows = [
+        ("session purge --older-than 30d", Some(30 * DAY)),
+        ("session purge --older-than 12h --dry-run", Some(DAY / 2)),
+        ("session purge --older-than 0", Some(0)),
+        ("session purge --older-than 0s --model m --tag t", Some(0)),
+        ("session purge --older-than 2weeks", Some(14 * DAY)),
+        ("session purge", None),
+        ("session purge --older-than 30", None),
+        ("session purge --older-than -30d", None),
+        ("session purge --older-than=-1", None),
+        ("session purge --older-than 1.5d", Some(36 * 60 * 60)),
+        ("session purge --older-than 101y", None),
+        ("session purge --older-than 99999999999999999999y", None),
+        ("session purge --older-than soon", None),
+        ("session purge --older-than 30d --model", None),
+    ];
+    for (line, expected) in rows {
+        let got = ask(line)
+            .ok()
+            .and_then(|invocation| match invocation.command {
+                Command::Purge(purge) => Some(purge.unused_for.as_secs()),
+                _ => None,
+            });
+        assert_eq!(got, expected, "{line}");
+    }
+    let asked = ask("session purge --older-than 1d --tag t --model m")
+        .expect("a purge")
+        .command;
+    assert!(
+        matches!(asked, Command::Purge(p) if p.asked == "session purge --older-than 1d --model m --tag t")
+    );
+    for (line, is_good) in [
+        (format!("session delete {id} {id}"), true),
+        ("session delete 0199aabb".to_owned(), false),
+        ("session delete".to_owned(), false),
+        (format!("session delete {id} null"), false),
+    ] {
+        let got = ask(&line);
+        assert_eq!(
+            got.is_ok_and(|i| matches!(i.command, Command::Delete(_))),
+            is_good,
+            "{line}"
+        );
     }
 }

@@ -7,7 +7,7 @@ use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 use serde_json::{Map, Value};
 
 use super::session::Verb;
-use super::{Command, Env, Invocation, Memory, Output, Server, Turn, duration, usage};
+use super::{Command, DAY, Env, Invocation, Memory, Output, Purge, Server, Turn, duration, usage};
 use crate::error::Result;
 use crate::prompt::Source;
 use crate::session::event::Strategy;
@@ -232,7 +232,13 @@ impl Typed {
                     "--purge takes a number of days from 0 on, not {days}"
                 ))
             })?;
-            return Ok(Command::Purge { days });
+            return Ok(Command::Purge(Purge {
+                unused_for: Duration::from_secs(u64::from(days) * DAY),
+                model: None,
+                tag: None,
+                dry_run: false,
+                asked: format!("--purge {days}"),
+            }));
         }
         self.turn(env).map(|turn| Command::Turn(Box::new(turn)))
     }

@@ -100,11 +100,7 @@ impl<'a> Call<'a> {
         window: Option<u64>,
         scale: f64,
     ) -> Result<Planned<'s>> {
-        let summary = session
-            .horizon
-            .as_ref()
-            .filter(|_| !again)
-            .and_then(|horizon| horizon.summary.as_deref());
+        let summary = session.summary().filter(|_| !again);
         let draft = request::Draft {
             settings,
             summary,

@@ -57,10 +57,7 @@ fn report(session: &Session, id: crate::session::id::SessionId) -> SentReport {
     let turn = &said.turn;
     let context = seen(session, said);
     let settings = &session.settings;
-    let summary = session
-        .horizon
-        .as_ref()
-        .and_then(|horizon| horizon.summary.as_deref());
+    let summary = session.summary();
     let system = settings.system.as_deref().filter(|text| !text.is_empty());
     let messages = messages(system, summary, &context, &turn.prompt);
     let bytes: u64 = messages

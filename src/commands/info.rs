@@ -39,8 +39,16 @@ fn info(id: SessionId, snapshot: Snapshot, unfinished: Vec<Unfinished>) -> Sessi
     let context_tokens = session.context_tokens();
     let max_context_tokens = session.settings.max_context_tokens;
     let metadata = Metadata {
-        turns: session.turns.len(),
+        turns: session.turns.len() + session.retracted.len(),
         turns_in_context: in_context.len(),
+        retracted: session.retracted.keys().copied().collect(),
+        tags: session
+            .settings
+            .tags
+            .iter()
+            .filter(|(_, on)| **on)
+            .map(|(name, _)| name.clone())
+            .collect(),
         horizon: session.horizon.as_ref().map(|horizon| horizon.keep_from),
         unreadable: damage
             .into_iter()

@@ -104,7 +104,7 @@ impl Horizon {
             newly_dropped: 0,
             dropped_tokens: there.map_or(0, |horizon| horizon.dropped_tokens),
             strategy: session.settings.prune.unwrap_or_default(),
-            summary: there.and_then(|horizon| horizon.summary.clone()),
+            summary: session.summary().map(str::to_owned),
             budget: there.map_or(budget, |horizon| horizon.budget),
             back: there.is_some_and(|there| keep_from < there.keep_from),
         })
@@ -118,6 +118,9 @@ impl Horizon {
             .filter(|said| said.id >= self.keep_from)
             .count() as u64;
         Prune {
+            kept_redacts: session.kept_redacts(|turn| {
+                turn >= self.keep_from || self.keep.iter().any(|kept| kept.id == turn)
+            }),
             keep_from: self.keep_from,
             dropped_turns: session.turn_count() - from_on - self.keep.len() as u64,
             keep: self.keep,

@@ -3,6 +3,7 @@
 //! A command returns what is to be printed and never prints it.
 
 mod ask;
+mod compact;
 mod context;
 mod exchange;
 mod info;
@@ -21,7 +22,8 @@ use crate::cli::{Command, Invocation};
 use crate::error::{Error, Result};
 use crate::ollama::Chunk;
 use crate::output::{
-    Pinned, PlanReport, Pruned, Purged, SentReport, SessionInfo, SessionList, TurnReport,
+    Compactions, Pinned, PlanReport, Pruned, Purged, SentReport, SessionInfo, SessionList,
+    TurnReport,
 };
 use crate::warning::Warning;
 
@@ -44,6 +46,8 @@ pub enum Answer {
     Pruned(Pruned),
     /// Of a purge.
     Purged(Purged),
+    /// Of a compaction.
+    Compacted(Compactions),
 }
 
 /// What a command did.
@@ -84,6 +88,11 @@ pub fn run(invocation: &Invocation, on_piece: &mut dyn FnMut(&Chunk)) -> Result<
             },
             invocation,
         ),
-        Command::Purge { days } => purge::run(*days, invocation),
+        Command::Compact {
+            sessions,
+            drop_pruned,
+        } => compact::run(sessions, *drop_pruned, invocation),
+        Command::Purge(which) => purge::run(which, invocation),
+        Command::Delete(ids) => purge::delete(ids, invocation),
     }
 }

@@ -55,10 +55,7 @@ pub(super) fn run(wanted: &Wanted<'_>, invocation: &Invocation) -> Result<Outcom
     let dropped: Vec<&SaidTurn> = dropped.into_iter().map(|(said, _)| *said).collect();
 
     let mut warnings = Vec::new();
-    let earlier = session
-        .horizon
-        .as_ref()
-        .and_then(|horizon| horizon.summary.clone());
+    let earlier = session.summary().map(str::to_owned);
     let summary = if strategy == Strategy::Summarize && !dropped.is_empty() {
         sum_up(
             wanted.server,

@@ -1,119 +1,258 @@
-//! The deliberate end of sessions that were not used for a while.
+//! The deliberate end of sessions: of those that were not used for a while, and of those that were
+//! named.
+
+use std::time::Duration;
 
 use super::{Answer, Outcome};
-use crate::cli::Invocation;
+use crate::cli::{Invocation, Purge};
 use crate::clock;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::output::Purged;
-use crate::session::event::Timestamp;
+use crate::session::event::{Settings, Timestamp};
+use crate::session::fold::Session;
 use crate::session::id::SessionId;
 use crate::store::read::Extent;
-use crate::store::{Store, Writable};
+use crate::store::{Store, Writable, not_found};
 use crate::warning::Warning;
 
-const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Purges every session whose last turn is older than `days`, and drafts as old. A session with a
-/// turn under way is left and named.
-pub(super) fn run(days: u32, invocation: &Invocation) -> Result<Outcome> {
-    let mut warnings = Vec::new();
-    let mut receipts = Vec::new();
+/// Purges every session that was not used for so long, and drafts as old. A session with a turn
+/// under way is left and named.
+pub(super) fn run(which: &Purge, invocation: &Invocation) -> Result<Outcome> {
+    let mut gone = Gone::default();
     if let Some(store) = Store::open(invocation.store.path()?)? {
-        let writable = store.for_writing(invocation.lock_timeout)?;
         let cut = Cut {
-            days,
+            which,
             now: clock::now(),
         };
-        let busy = sweep_drafts(&store, &writable, cut)?;
-        let why = format!("--purge {days}");
+        let writable = writable(&store, !which.dry_run, invocation)?;
+        if let Some(writable) = &writable {
+            sweep_drafts(&store, writable, |settings, made| {
+                cut.reaches(settings, Some(made))
+            })?;
+        }
         for id in store.ids()? {
             match store.read(id, Extent::History) {
-                Ok(Some(snapshot)) if cut.is_before(snapshot.session.last_used()) => {}
-                Ok(_) => continue,
-                Err(error) => {
-                    warnings.push(Warning::Unreadable {
-                        session: id,
-                        cause: error.to_string(),
-                    });
-                    continue;
+                Ok(Some(snapshot)) if cut.takes(&snapshot.session) => {
+                    gone.end(id, &store, writable.as_ref(), &which.asked, |now| {
+                        cut.takes(now)
+                    })?;
                 }
+                Ok(_) => {}
+                Err(error) => gone.warnings.push(Warning::Unreadable {
+                    session: id,
+                    cause: error.to_string(),
+                }),
             }
-            if busy.contains(&id) {
-                warnings.push(Warning::UnderWay(id));
-                continue;
-            }
-            let receipt = writable.purge(id, &why, |last_used| cut.is_before(last_used))?;
-            receipts.extend(receipt);
         }
     }
-    let removed = receipts.len();
-    let purged = Purged {
-        removed,
-        message: sentence(removed, days),
-        sessions: receipts.iter().map(|receipt| receipt.session).collect(),
-        bytes_freed: receipts.iter().map(|receipt| receipt.bytes).sum(),
-        warnings: Vec::new(),
-    };
-    Ok(Outcome {
-        answer: Answer::Purged(purged),
-        warnings,
-        notes: Vec::new(),
-        failure: None,
-    })
+    gone.outcome(which.dry_run, &of_which(which))
 }
 
-fn sentence(removed: usize, days: u32) -> String {
-    let sessions = if removed == 1 {
-        "1 session".to_owned()
-    } else {
-        format!("{removed} sessions")
-    };
-    match days {
-        0 => format!("Removed {sessions}"),
-        1 => format!("Removed {sessions} not used for 1 day"),
-        _ => format!("Removed {sessions} not used for {days} days"),
+/// Purges the sessions of these ids, and their drafts, if all of them are there.
+pub(super) fn delete(ids: &[SessionId], invocation: &Invocation) -> Result<Outcome> {
+    let mut gone = Gone::default();
+    let store = Store::open(invocation.store.path()?)?.ok_or_else(|| not_found(ids[0]))?;
+    for id in ids {
+        if store.read(*id, Extent::Context)?.is_none() {
+            return Err(not_found(id).session(id));
+        }
     }
+    let writable = writable(&store, true, invocation)?;
+    for id in ids {
+        gone.end(*id, &store, writable.as_ref(), "session delete", |_| true)?;
+    }
+    if let Some(writable) = &writable {
+        for found in store.drafts()?.into_iter().filter(|found| !found.under_way) {
+            if found
+                .draft
+                .is_some_and(|draft| gone.sessions.contains(&draft.session))
+            {
+                writable.remove_draft(found.id)?;
+            }
+        }
+    }
+    gone.outcome(false, "")
+}
+
+/// Opens the store for writing, if it is to be written, and sweeps it.
+fn writable<'a>(
+    store: &'a Store,
+    is_written: bool,
+    invocation: &Invocation,
+) -> Result<Option<Writable<'a>>> {
+    if !is_written {
+        return Ok(None);
+    }
+    let writable = store.for_writing(invocation.lock_timeout)?;
+    writable.sweep();
+    Ok(Some(writable))
+}
+
+/// What is gone, or would be.
+#[derive(Default)]
+struct Gone {
+    sessions: Vec<SessionId>,
+    bytes: u64,
+    warnings: Vec<Warning>,
+    failure: Option<Error>,
+}
+
+impl Gone {
+    /// Ends a session if `goes` says so of it under its lock, and no turn of it is under way. One
+    /// that cannot be ended does not keep the others from it.
+    fn end(
+        &mut self,
+        id: SessionId,
+        store: &Store,
+        writable: Option<&Writable<'_>>,
+        why: &str,
+        goes: impl Fn(&Session) -> bool,
+    ) -> Result<()> {
+        if self.sessions.contains(&id) {
+            return Ok(());
+        }
+        if is_under_way(store, id)? {
+            self.warnings.push(Warning::UnderWay(id));
+            return Ok(());
+        }
+        let Some(writable) = writable else {
+            self.sessions.push(id);
+            self.bytes += store.bytes_of(id);
+            return Ok(());
+        };
+        match writable.purge(id, why, goes) {
+            Ok(Some(receipt)) => {
+                self.sessions.push(id);
+                self.bytes += receipt.bytes;
+            }
+            Ok(None) => {}
+            Err(error) => drop(self.failure.get_or_insert(error.session(id))),
+        }
+        Ok(())
+    }
+
+    fn outcome(self, dry_run: bool, of_which: &str) -> Result<Outcome> {
+        let Self {
+            sessions,
+            bytes,
+            warnings,
+            failure,
+        } = self;
+        let failure = match failure {
+            Some(error) if sessions.is_empty() => return Err(error),
+            failure => failure,
+        };
+        let removed = sessions.len();
+        let verb = if dry_run { "Would remove" } else { "Removed" };
+        let noun = if removed == 1 { "session" } else { "sessions" };
+        Ok(Outcome {
+            answer: Answer::Purged(Purged {
+                dry_run,
+                removed,
+                message: format!("{verb} {removed} {noun}{of_which}"),
+                sessions,
+                bytes_freed: bytes,
+                warnings: Vec::new(),
+            }),
+            warnings,
+            notes: Vec::new(),
+            failure,
+        })
+    }
+}
+
+/// Returns, as the end of a sentence, which sessions were meant.
+fn of_which(which: &Purge) -> String {
+    let mut text = String::new();
+    text.extend(
+        which
+            .model
+            .iter()
+            .map(|model| format!(" of the model {model}")),
+    );
+    text.extend(which.tag.iter().map(|tag| format!(" tagged {tag}")));
+    match (which.unused_for, which.unused_for.as_secs() / DAY.as_secs()) {
+        (Duration::ZERO, _) => {}
+        (DAY, _) => text += " not used for 1 day",
+        (age, days) if age == DAY * u32::try_from(days).unwrap_or(0) => {
+            text += &format!(" not used for {days} days");
+        }
+        (age, _) => text += &format!(" not used for {}", humantime::format_duration(age)),
+    }
+    text
 }
 
 /// Which sessions go.
 #[derive(Clone, Copy)]
-struct Cut {
-    days: u32,
+struct Cut<'a> {
+    which: &'a Purge,
     now: Timestamp,
 }
 
-impl Cut {
-    /// Tells whether a session last used then is to go. With 0 days any is, also one another
-    /// machine's clock used tomorrow.
-    fn is_before(self, last_used: Option<Timestamp>) -> bool {
-        let cut = self
-            .now
-            .as_ms()
-            .saturating_sub(u64::from(self.days) * DAY_MS);
-        self.days == 0 || last_used.is_some_and(|used| used.as_ms() < cut)
+impl Cut<'_> {
+    fn takes(self, session: &Session) -> bool {
+        self.reaches(&session.settings, session.last_used())
+    }
+
+    /// Tells whether a session last used then is to go. With no time at all any is, also one
+    /// another machine's clock used tomorrow.
+    fn reaches(self, settings: &Settings, last_used: Option<Timestamp>) -> bool {
+        let Purge {
+            unused_for,
+            model,
+            tag,
+            ..
+        } = self.which;
+        let unused_ms = u64::try_from(unused_for.as_millis()).unwrap_or(u64::MAX);
+        let cut = self.now.as_ms().saturating_sub(unused_ms);
+        (unused_for.is_zero() || last_used.is_some_and(|used| used.as_ms() < cut))
+            && (model.is_none() || *model == settings.model)
+            && tag.as_deref().is_none_or(|tag| settings.has_tag(tag))
     }
 }
 
-/// Removes drafts that nobody holds and that are as old as the sessions to go. Returns the
-/// sessions whose turns are under way.
-fn sweep_drafts(store: &Store, writable: &Writable<'_>, cut: Cut) -> Result<Vec<SessionId>> {
-    let mut busy = Vec::new();
-    for found in store.drafts()? {
-        if found.under_way {
-            busy.extend(found.draft.map(|draft| draft.session));
-        } else if cut.is_before(Some(Timestamp::from_ms(found.id.timestamp_ms()))) {
+fn is_under_way(store: &Store, id: SessionId) -> Result<bool> {
+    let drafts = store.drafts()?.into_iter().filter(|found| found.under_way);
+    Ok(drafts
+        .filter_map(|found| found.draft)
+        .any(|draft| draft.session == id))
+}
+
+/// Removes drafts that nobody holds and that are as old as the sessions to go.
+fn sweep_drafts(
+    store: &Store,
+    writable: &Writable<'_>,
+    goes: impl Fn(&Settings, Timestamp) -> bool,
+) -> Result<()> {
+    for found in store.drafts()?.into_iter().filter(|found| !found.under_way) {
+        let made = Timestamp::from_ms(found.id.timestamp_ms());
+        let settings = found.draft.map(|draft| draft.settings).unwrap_or_default();
+        if goes(&settings, made) {
             writable.remove_draft(found.id)?;
         }
     }
-    Ok(busy)
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn which(unused_for: Duration) -> Purge {
+        Purge {
+            unused_for,
+            model: None,
+            tag: None,
+            dry_run: false,
+            asked: String::new(),
+        }
+    }
+
     #[test]
     fn what_is_older_than_the_days_goes() {
+        const DAY_MS: u64 = 24 * 60 * 60 * 1000;
         let now = Timestamp::from_ms(100 * DAY_MS);
         let rows = [
             ("today", 30, Some(100 * DAY_MS), false),
@@ -125,12 +264,54 @@ mod tests {
             ("more days than there were", u32::MAX, Some(1), false),
         ];
         for (name, days, used, expected) in rows {
-            let cut = Cut { days, now };
-            assert_eq!(
-                cut.is_before(used.map(Timestamp::from_ms)),
-                expected,
-                "{name}"
-            );
+            let which = which(DAY * days);
+            let cut = Cut { which: &which, now };
+            let got = cut.reaches(&Settings::default(), used.map(Timestamp::from_ms));
+            assert_eq!(got, expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn model_and_tag_both_have_to_fit() {
+        let settings = Settings {
+            model: Some("m".into()),
+            tags: [("on".into(), true), ("off".into(), false)].into(),
+            ..Settings::default()
+        };
+        let rows = [
+            (None, None, true),
+            (Some("m"), None, true),
+            (Some("n"), None, false),
+            (None, Some("on"), true),
+            (None, Some("off"), false),
+            (None, Some("never"), false),
+            (Some("m"), Some("on"), true),
+            (Some("n"), Some("on"), false),
+        ];
+        for (model, tag, expected) in rows {
+            let which = Purge {
+                model: model.map(str::to_owned),
+                tag: tag.map(str::to_owned),
+                ..which(Duration::ZERO)
+            };
+            let cut = Cut {
+                which: &which,
+                now: Timestamp::from_ms(1),
+            };
+            assert_eq!(cut.reaches(&settings, None), expected, "{model:?} {tag:?}");
+        }
+    }
+
+    #[test]
+    fn the_sentence_says_what_was_meant() {
+        let rows = [
+            (Duration::ZERO, ""),
+            (DAY, " not used for 1 day"),
+            (DAY * 30, " not used for 30 days"),
+            (DAY / 2, " not used for 12h"),
+        ];
+        for (age, expected) in rows {
+            assert_eq!(of_which(&which(age)), expected);
         }
     }
 }

@@ -103,6 +103,10 @@ impl Printer {
                 pruned.warnings = warnings;
                 self.document(&pruned);
             }
+            Answer::Compacted(mut compactions) => {
+                compactions.warnings = warnings;
+                self.document(&compactions);
+            }
             Answer::Purged(mut purged) => {
                 purged.warnings = warnings;
                 self.document(&purged);

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use crate::ollama::{Chunk, Reply};
 use crate::session::event::{Counted, Timestamp};
 use crate::session::id::{EventId, SessionId};
+use crate::store::compact::Compacted;
 
 /// A turn, in the shape of Ollama's own `/api/generate`, and then what this program adds.
 /// Durations are nanoseconds.
@@ -445,6 +446,12 @@ pub struct Metadata {
     pub turns_in_context: usize,
     /// The oldest turn that is in the context, where older ones left it.
     pub horizon: Option<EventId>,
+    /// Turns that were retracted: nothing of them is among the messages.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub retracted: Vec<EventId>,
+    /// Its tags.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
     /// Stretches of bytes in the logs that are no events.
     pub unreadable: Vec<Unreadable>,
 }
@@ -477,9 +484,12 @@ pub struct Unfinished {
     pub error: Option<Value>,
 }
 
-/// `--purge`.
+/// `--purge`, `session purge` and `session delete`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Purged {
+    /// Whether this is what would have happened: nothing was removed.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
     /// How many sessions are gone.
     pub removed: usize,
     /// The same as a sentence.
@@ -491,4 +501,65 @@ pub struct Purged {
     /// What is worth telling.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+}
+
+/// `session compact`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Compactions {
+    /// The sessions that were rewritten.
+    pub compacted: Vec<CompactedSession>,
+    /// How many had nothing to be rewritten for.
+    pub unchanged: usize,
+    /// Bytes all of them are smaller by.
+    pub bytes_freed: u64,
+    /// What is worth telling.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+impl Compactions {
+    /// Adds a session.
+    pub fn add(&mut self, session: CompactedSession) {
+        self.bytes_freed += session.bytes_before.saturating_sub(session.bytes_after);
+        self.compacted.push(session);
+    }
+}
+
+/// A session that was rewritten.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CompactedSession {
+    /// Its id.
+    pub session_id: SessionId,
+    /// Bytes of its files before.
+    pub bytes_before: u64,
+    /// And after.
+    pub bytes_after: u64,
+    /// Lines whose id another line had.
+    pub dropped_duplicates: u64,
+    /// Turns that are not in the history any more.
+    pub dropped_turns: u64,
+    /// The file in its directory that has what was no event.
+    pub damaged_bytes_moved_to: Option<String>,
+}
+
+impl CompactedSession {
+    /// Makes the report of a session.
+    #[must_use]
+    pub fn new(session_id: SessionId, compacted: Compacted) -> Self {
+        let Compacted {
+            bytes_before,
+            bytes_after,
+            dropped_duplicates,
+            dropped_turns,
+            damaged_bytes_moved_to,
+        } = compacted;
+        Self {
+            session_id,
+            bytes_before,
+            bytes_after,
+            dropped_duplicates,
+            dropped_turns,
+            damaged_bytes_moved_to,
+        }
+    }
 }

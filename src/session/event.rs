@@ -88,6 +88,8 @@ pub enum Body {
     Set(Settings),
     /// The horizon moved.
     Prune(Prune),
+    /// Something of a turn is hidden.
+    Redact(Redact),
     /// A type of a newer version; kept on disk and ignored.
     Unknown(String),
 }
@@ -101,6 +103,7 @@ impl Body {
             Self::Turn(_) => "turn",
             Self::Set(_) => "set",
             Self::Prune(_) => "prune",
+            Self::Redact(_) => "redact",
             Self::Unknown(name) => name,
         }
     }
@@ -138,6 +141,10 @@ pub struct Settings {
     /// into one with both.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pins: BTreeMap<EventId, bool>,
+    /// Tags by name: whether the session has it. Each is a setting of its own, so that what two
+    /// clones changed merges tag by tag.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, bool>,
 }
 
 /// How turns are chosen to leave the context.
@@ -177,12 +184,14 @@ impl Settings {
             max_context_tokens,
             prune,
             pins,
+            tags,
         } = later;
         self.model = model.or(self.model.take());
         self.system = system.or(self.system.take());
         self.max_context_tokens = max_context_tokens.or(self.max_context_tokens);
         self.prune = prune.or(self.prune);
         self.pins.extend(pins);
+        self.tags.extend(tags);
     }
 
     /// Returns only what differs from `before`: what a `set` event must say.
@@ -191,6 +200,8 @@ impl Settings {
         fn changed<T: Clone + PartialEq>(new: &Option<T>, old: &Option<T>) -> Option<T> {
             new.clone().filter(|_| new != old)
         }
+        let tags = self.tags.iter();
+        let tags = tags.filter(|(name, on)| before.tags.get(*name) != Some(*on));
         Self {
             model: changed(&self.model, &before.model),
             system: changed(&self.system, &before.system),
@@ -202,6 +213,7 @@ impl Settings {
                 .filter(|(id, pin)| before.pins.get(id) != Some(pin))
                 .map(|(id, pin)| (*id, *pin))
                 .collect(),
+            tags: tags.map(|(name, on)| (name.clone(), *on)).collect(),
         }
     }
 
@@ -221,6 +233,12 @@ impl Settings {
     #[must_use]
     pub fn is_pinned(&self, turn: EventId) -> bool {
         self.pins.get(&turn) == Some(&true)
+    }
+
+    /// Tells whether the session has a tag.
+    #[must_use]
+    pub fn has_tag(&self, name: &str) -> bool {
+        self.tags.get(name) == Some(&true)
     }
 
     /// Tells whether nothing is set.
@@ -365,10 +383,14 @@ pub struct Prune {
     /// Turns from the horizon on when this was written: a reader who starts from the end has them
     /// all when it has as many.
     pub kept_turns: u64,
-    /// Turns that are not in.
+    /// Turns that are not in, retracted ones among them.
     pub dropped_turns: u64,
     /// Their tokens, as far as known.
     pub dropped_tokens: u64,
+    /// Redactions of turns from the horizon on when this was written: such a reader has to find
+    /// them all as well.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub kept_redacts: u64,
     /// The settings in force, so that such a reader need not go further back for them.
     pub settings: Settings,
 }
@@ -383,6 +405,43 @@ pub struct KeptTurn {
     pub at: Option<u64>,
 }
 
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands over references"
+)]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+/// What is hidden of a turn, everywhere and for ever, also where a merge brings the text back.
+/// What was looked for is never in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Redact {
+    /// The turn.
+    pub turn: EventId,
+    /// For each field the byte ranges of its text that are hidden, `[start, end)`, in the text as
+    /// it was first stored. Without any field the whole turn is retracted.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub fields: BTreeMap<String, Vec<[u64; 2]>>,
+    /// How many bytes each of these fields had.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub original: BTreeMap<String, u64>,
+    /// What was hashed before the hidden text, so that it cannot be guessed from the hash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub salt: Option<String>,
+    /// SHA-256 of salt and hidden text: who has the text can prove that this is it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<String>,
+}
+
+impl Redact {
+    /// Tells whether the whole turn is retracted.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.fields.is_empty()
+    }
+}
+
 impl Event {
     /// Returns the event as its line, without the newline.
     #[must_use]
@@ -392,6 +451,7 @@ impl Event {
             Body::Turn(b) => json::line(b),
             Body::Set(b) => json::line(b),
             Body::Prune(b) => json::line(b),
+            Body::Redact(b) => json::line(b),
             Body::Unknown(_) => unreachable!("only known events are written"),
         };
         #[derive(Serialize)]
@@ -479,6 +539,7 @@ impl Body {
             "turn" => Self::Turn(Box::new(Turn::deserialize(rest)?)),
             "set" => Self::Set(Settings::deserialize(rest)?),
             "prune" => Self::Prune(Prune::deserialize(rest)?),
+            "redact" => Self::Redact(Redact::deserialize(rest)?),
             other => {
                 IgnoredAny::deserialize(rest)?;
                 Self::Unknown(other.to_owned())
@@ -674,10 +735,12 @@ pub(crate) mod tests {
         let before = Settings {
             model: Some("a".into()),
             system: Some("s".into()),
+            tags: [("x".into(), true), ("y".into(), true)].into(),
             ..Settings::default()
         };
         let change = Settings {
             model: Some("b".into()),
+            tags: [("x".into(), false), ("z".into(), true)].into(),
             ..Settings::default()
         };
         let mut after = before.clone();
@@ -686,9 +749,11 @@ pub(crate) mod tests {
             after,
             Settings {
                 model: Some("b".into()),
+                tags: [("x".into(), false), ("y".into(), true), ("z".into(), true)].into(),
                 ..before.clone()
             }
         );
+        assert!(after.has_tag("y") && !after.has_tag("x") && !after.has_tag("w"));
         assert_eq!(after.changes_from(&before), change);
         assert!(after.changes_from(&after).is_empty());
     }

@@ -7,8 +7,9 @@
 
 use std::collections::BTreeMap;
 
-use super::event::{Body, Event, Prune, Settings, Timestamp, Turn, VERSION};
+use super::event::{Body, Event, Prune, Redact, Settings, Timestamp, Turn, VERSION};
 use super::id::EventId;
+use super::redact::Hidden;
 
 /// An event and the bytes it was read from.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,16 +21,23 @@ pub struct Entry {
 }
 
 /// A turn with its place in the session.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct SaidTurn {
     /// Its id.
     pub id: EventId,
     /// When it was written.
     pub ts: Timestamp,
-    /// Where its line says it stands.
+    /// Where its line stands in the log it was read from.
     pub at: Option<u64>,
     /// What was said.
     pub turn: Turn,
+}
+
+/// The same turn is the same wherever its line stands.
+impl PartialEq for SaidTurn {
+    fn eq(&self, other: &Self) -> bool {
+        (self.id, self.ts, &self.turn) == (other.id, other.ts, &other.turn)
+    }
 }
 
 /// What a session is, after all its events.
@@ -39,11 +47,16 @@ pub struct Session {
     pub settings: Settings,
     /// When the first event that was read was written; `None` without events.
     pub created: Option<Timestamp>,
-    /// Every turn that was read, in the order of ids.
+    /// Every turn that was read and not retracted, in the order of ids; what is hidden of them is
+    /// not in them.
     pub turns: Vec<SaidTurn>,
     /// Turns before those, which a reader who started from the end has left alone. All of them
     /// lie before the horizon.
     pub earlier_turns: u64,
+    /// Turns that were retracted, and when they were written.
+    pub retracted: BTreeMap<EventId, Timestamp>,
+    /// What is hidden, by turn; also of turns that were not read or may yet come.
+    pub hidden: BTreeMap<EventId, Hidden>,
     /// The newest horizon that holds.
     pub horizon: Option<Prune>,
     /// The highest id of any event.
@@ -59,6 +72,8 @@ impl Default for Session {
             created: None,
             turns: Vec::new(),
             earlier_turns: 0,
+            retracted: BTreeMap::new(),
+            hidden: BTreeMap::new(),
             horizon: None,
             highest: None,
             version: VERSION,
@@ -96,7 +111,13 @@ pub fn fold_tail(horizon: &Prune, events: impl IntoIterator<Item = Event>) -> Se
             _ => None,
         };
         session.apply(event);
-        session.settings.overlay(snapshot.unwrap_or_default());
+        if let Some(settings) = snapshot {
+            session.settings.overlay(settings);
+            // What was retracted before the horizon was written is among the turns it counts out.
+            session.earlier_turns = horizon
+                .dropped_turns
+                .saturating_sub(session.retracted.len() as u64);
+        }
     }
     session
 }
@@ -110,7 +131,8 @@ impl Prune {
 }
 
 impl Session {
-    /// Applies an event whose id is higher than that of every event before it.
+    /// Applies an event whose id is higher than that of every event before it. What a redaction
+    /// hides is hidden whether its turn came before it or comes after it.
     pub fn apply(&mut self, event: Event) {
         debug_assert!(
             self.highest.is_none_or(|highest| event.id > highest),
@@ -122,12 +144,13 @@ impl Session {
         match event.body {
             Body::Session(header) => self.settings.overlay(header.settings),
             Body::Set(settings) => self.settings.overlay(settings),
-            Body::Turn(turn) => self.turns.push(SaidTurn {
+            Body::Turn(turn) => self.take(SaidTurn {
                 id: event.id,
                 ts: event.ts,
                 at: event.at,
                 turn: *turn,
             }),
+            Body::Redact(redact) => self.redact(&redact),
             Body::Prune(prune) => {
                 // Two writers may move the horizon at once; it never moves back by accident.
                 let now = self.horizon.as_ref().map(|now| now.keep_from);
@@ -139,10 +162,55 @@ impl Session {
         }
     }
 
-    /// Returns how many turns the session has, read or not.
+    /// Takes a turn, without what is hidden of it.
+    fn take(&mut self, said: SaidTurn) {
+        let SaidTurn {
+            id,
+            ts,
+            at: offset,
+            turn,
+        } = said;
+        let shown = match self.hidden.get_mut(&id) {
+            Some(hidden) => hidden.hide(turn),
+            None => Some(turn),
+        };
+        let at = self.turns.partition_point(|other| other.id < id);
+        match shown {
+            Some(turn) => self.turns.insert(
+                at,
+                SaidTurn {
+                    id,
+                    ts,
+                    at: offset,
+                    turn,
+                },
+            ),
+            None => drop(self.retracted.insert(id, ts)),
+        }
+    }
+
+    fn redact(&mut self, redact: &Redact) {
+        self.hidden.entry(redact.turn).or_default().add(redact);
+        if let Ok(at) = self
+            .turns
+            .binary_search_by_key(&redact.turn, |said| said.id)
+        {
+            let said = self.turns.remove(at);
+            self.take(said);
+        }
+    }
+
+    /// Returns how many redactions there are of turns that a horizon holds.
+    #[must_use]
+    pub fn kept_redacts(&self, holds: impl Fn(EventId) -> bool) -> u64 {
+        let held = self.hidden.iter().filter(|(turn, _)| holds(**turn));
+        held.map(|(_, hidden)| hidden.redactions()).sum()
+    }
+
+    /// Returns how many turns the session has, read or not, retracted or not.
     #[must_use]
     pub fn turn_count(&self) -> u64 {
-        self.earlier_turns + self.turns.len() as u64
+        self.earlier_turns + (self.turns.len() + self.retracted.len()) as u64
     }
 
     /// Tells whether a turn is in the context: it is not before the horizon, or was kept when
@@ -164,6 +232,15 @@ impl Session {
             .collect()
     }
 
+    /// Returns the summary of the turns that left the context. One of a turn that was redacted may
+    /// say what is hidden, so it goes.
+    #[must_use]
+    pub fn summary(&self) -> Option<&str> {
+        let horizon = self.horizon.as_ref()?;
+        let tells = self.hidden.keys().any(|turn| !horizon.holds(*turn));
+        horizon.summary.as_deref().filter(|_| !tells)
+    }
+
     /// Returns the tokens of the turns that are in the context.
     #[must_use]
     pub fn context_tokens(&self) -> u64 {
@@ -175,7 +252,9 @@ impl Session {
     /// or its creation where there is none.
     #[must_use]
     pub fn last_used(&self) -> Option<Timestamp> {
-        self.turns.iter().map(|turn| turn.ts).max().or(self.created)
+        let turns = self.turns.iter().map(|turn| turn.ts);
+        let turns = turns.chain(self.retracted.values().copied());
+        turns.max().or(self.created)
     }
 
     /// Tells whether a program newer than this one wrote to the session: it may be read, as far
@@ -211,6 +290,7 @@ mod tests {
             kept_turns: 0,
             dropped_turns: 0,
             dropped_tokens: 0,
+            kept_redacts: 0,
             settings: Settings::default(),
         };
         event(at, Body::Prune(prune))
@@ -233,6 +313,88 @@ mod tests {
             1 => prune(at, other),
             _ => turn(at, &format!("p{other}"), "r"),
         })
+    }
+
+    fn redact(at: u64, of: u64, prompt: Option<[u64; 2]>) -> Event {
+        let redact = Redact {
+            turn: id(of),
+            fields: prompt
+                .map(|range| ("prompt".to_owned(), vec![range]))
+                .into_iter()
+                .collect(),
+            original: BTreeMap::new(),
+            salt: None,
+            hash: None,
+        };
+        event(at, Body::Redact(redact))
+    }
+
+    /// Any event of that world, or a redaction of a turn, be it there or not, before it or after.
+    fn any_event_or_redact() -> impl Strategy<Value = Event> {
+        let redacts = (
+            1u64..30,
+            1u64..30,
+            prop::option::of(prop::array::uniform2(0u64..4)),
+        );
+        prop_oneof![3 => any_event(), 1 => redacts.prop_map(|(at, of, range)| redact(at, of, range))]
+    }
+
+    #[test]
+    fn what_is_redacted_is_hidden_wherever_its_turn_stands() {
+        for (name, at) in [("after its turn", 9), ("before it", 1)] {
+            let events = [
+                turn(5, "a secret", "r"),
+                turn(6, "b", "r"),
+                redact(at, 5, Some([2, 8])),
+            ];
+            let got = fold(events.map(entry));
+            assert_eq!(got.context()[0].turn.prompt, "a [redacted]", "{name}");
+            assert_eq!((got.turns.len(), got.turn_count()), (2, 2), "{name}");
+
+            let events = [
+                turn(5, "a secret", "r"),
+                turn(6, "b", "r"),
+                redact(at, 5, None),
+            ];
+            let got = fold(events.map(entry));
+            assert_eq!(got.context()[0].turn.prompt, "b", "{name}");
+            assert_eq!((got.turns.len(), got.turn_count()), (1, 2), "{name}");
+            assert!(!format!("{got:?}").contains("secret"), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_redaction_of_nothing_is_no_turn() {
+        let got = fold(
+            [
+                turn(5, "p", "r"),
+                redact(6, 2, None),
+                redact(7, 9, Some([0, 1])),
+            ]
+            .map(entry),
+        );
+        assert_eq!((got.turns.len(), got.turn_count()), (1, 1));
+        assert_eq!(got.kept_redacts(|_| true), 2);
+        assert_eq!(got.kept_redacts(|turn| turn > id(3)), 1);
+    }
+
+    #[test]
+    fn tags_merge_one_by_one() {
+        let tags = |at, name: &str, on| {
+            let tags = [(name.to_owned(), on)].into();
+            event(
+                at,
+                Body::Set(Settings {
+                    tags,
+                    ..Settings::default()
+                }),
+            )
+        };
+        let got = fold([tags(1, "x", true), tags(2, "y", true), tags(3, "x", false)].map(entry));
+        assert_eq!(
+            (got.settings.has_tag("x"), got.settings.has_tag("y")),
+            (false, true)
+        );
     }
 
     #[test]
@@ -306,12 +468,23 @@ mod tests {
     proptest! {
         #[test]
         fn order_and_repetition_do_not_matter(
-            (events, shuffled) in prop::collection::vec(any_event(), 0..20).prop_flat_map(|events| {
+            (events, shuffled) in prop::collection::vec(any_event_or_redact(), 0..20).prop_flat_map(|events| {
                 let twice: Vec<_> = events.iter().chain(&events).cloned().collect();
                 (Just(events), Just(twice).prop_shuffle())
             })
         ) {
             prop_assert_eq!(fold(events.into_iter().map(entry)), fold(shuffled.into_iter().map(entry)));
+        }
+
+        #[test]
+        fn what_is_folded_in_later_is_folded_as_at_once(
+            events in prop::collection::btree_map(1u64..30, any_event_or_redact(), 0..20), split in 0usize..20,
+        ) {
+            let events: Vec<Event> = events.into_iter().map(|(at, event)| Event { id: id(at), ..event }).collect();
+            let split = split.min(events.len());
+            let mut session = fold(events[..split].iter().cloned().map(entry));
+            events[split..].iter().cloned().for_each(|event| session.apply(event));
+            prop_assert_eq!(session, fold(events.into_iter().map(entry)));
         }
 
         #[test]

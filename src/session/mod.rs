@@ -6,3 +6,4 @@ pub mod event;
 pub mod fold;
 pub mod id;
 pub mod importance;
+pub mod redact;

@@ -7,7 +7,9 @@
 //! ├── sessions/                         0700  all that matters: copy, commit, grep this
 //! │   ├── .gitattributes
 //! │   └── 019aa0c4-7d10-7c3e-…/         0700  a session: the directory is the whole of it
-//! │       └── events.jsonl              0600  its log
+//! │       ├── events.jsonl              0600  its log
+//! │       ├── .damaged-01KAV8Z0…        0600  what was found in it and is no event
+//! │       └── blobs/<sha256>            0600  bytes that are no text
 //! ├── open/01KAV8Z0….json               0600  drafts: turns under way, failed or killed
 //! ├── locks/00 … ff                     0600  empty targets for flock
 //! ├── cache/models.json                 0600  the windows models have; may be deleted at any time
@@ -31,12 +33,17 @@ pub const PURGED: &str = "purged.jsonl";
 pub const LOG: &str = "events.jsonl";
 /// What makes a file of a session's directory part of the session.
 pub const LOG_SUFFIX: &str = ".jsonl";
+/// The directory of bytes that are no text, beneath a session's directory.
+pub const BLOBS: &str = "blobs";
 /// The suffix of a draft.
 pub const DRAFT_SUFFIX: &str = ".json";
 /// The beginning of a temporary file's name.
 pub const TEMPORARY: &str = ".tmp-";
 /// The beginning of the name a session has between its purge and the removal of its bytes.
 pub const TRASH: &str = ".trash-";
+/// The beginning of the name of what a repair moved aside: bytes that are no event, and what
+/// stood where a log or a session should be.
+pub const DAMAGED: &str = ".damaged-";
 
 /// Permissions of every directory: the user's alone.
 pub const DIRECTORY_MODE: u32 = 0o700;
@@ -53,4 +60,10 @@ pub const GITATTRIBUTES: &str = "*.jsonl -text merge=union\n";
 #[must_use]
 pub fn is_log_name(name: &str) -> bool {
     name.ends_with(LOG_SUFFIX) && !name.starts_with('.')
+}
+
+/// Tells whether a file of this name in `blobs` is a blob: SHA-256 in lower-case hexadecimal.
+#[must_use]
+pub fn is_blob_name(name: &str) -> bool {
+    name.len() == 64 && name.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }

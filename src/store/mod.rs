@@ -6,13 +6,13 @@
 //! * bytes of a log, once written, are not changed by an append, so readers take no lock;
 //! * a turn is acknowledged only after its own sync;
 //! * a lock is held for the write, never across the model's answer and not across the sync;
-//! * nothing is removed but by purge, which leaves a receipt.
+//! * nothing is removed but by purge, which leaves a receipt, and by compaction, which is asked for.
 //!
-//! Not here yet: the index, compaction, merge and verify. The index will be a cache that
-//! [`Store::ids`] and [`Store::read`] do not know of; compaction will rewrite a session under the
-//! lock of `lock.rs` and the rules of `log.rs`.
+//! Not here yet: the index, merge and verify. The index will be a cache that [`Store::ids`] and
+//! [`Store::read`] do not know of.
 
 pub mod append;
+pub mod compact;
 pub mod draft;
 pub mod files;
 pub mod layout;
@@ -21,6 +21,7 @@ pub mod log;
 pub mod models;
 pub mod purge;
 pub mod read;
+mod sweep;
 pub mod tail;
 
 use std::io::{self, Read, Write};
@@ -29,6 +30,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use append::{Appended, Writer};
+use compact::Compaction;
 use draft::{Draft, FoundDraft, OpenDraft};
 use files::{Access, Dir, Doing, check_owner};
 use layout::{DIRECTORY_MODE, GITATTRIBUTES, GITIGNORE, LOCKS, OPEN, SESSIONS};
@@ -36,9 +38,12 @@ use lock::LockFile;
 use models::Model;
 use purge::Receipt;
 use read::{Extent, Snapshot};
+use sweep::{sweep_temporary, sweep_trash};
 
+use crate::clock;
 use crate::error::{Code, Error, Result};
-use crate::session::event::{Body, Timestamp};
+use crate::session::event::Body;
+use crate::session::fold::Session;
 use crate::session::id::{EventId, SessionId, SessionRef};
 
 /// Whether a turn is on disk before it is acknowledged.
@@ -156,6 +161,12 @@ impl Store {
         read::read(&self.sessions, id, extent)
     }
 
+    /// Returns the bytes of all files of a session.
+    #[must_use]
+    pub fn bytes_of(&self, id: SessionId) -> u64 {
+        purge::bytes_below(&self.sessions.path_of(id.to_string()))
+    }
+
     /// Opens what writing needs, making it when missing. `patience` is the longest wait for a
     /// lock.
     ///
@@ -235,6 +246,16 @@ impl Writable<'_> {
         OpenDraft::create(&self.open, draft)
     }
 
+    /// Removes what killed processes left under temporary names.
+    pub fn sweep(&self) {
+        let Store { root, sessions } = self.store;
+        let now = clock::now();
+        [root, sessions, &self.open]
+            .iter()
+            .for_each(|dir| sweep_temporary(dir, now));
+        sweep_trash(sessions);
+    }
+
     /// Removes a draft that was found.
     ///
     /// # Errors
@@ -243,7 +264,17 @@ impl Writable<'_> {
         draft::remove(&self.open, id)
     }
 
-    /// Purges a session if `unused` says so of its last use, seen under its lock.
+    /// Rewrites a session's logs as one, without duplicates, damage and what was redacted; with
+    /// `drop_pruned` also without the turns that are not sent any more.
+    ///
+    /// # Errors
+    /// `store_*`; `store_locked` after the longest wait. The session is as it was then.
+    pub fn compact(&self, id: SessionId, drop_pruned: bool) -> Result<Compaction> {
+        let lock = LockFile::open(&self.locks, id)?.lock(&self.locks, self.patience)?;
+        compact::compact(&self.store.sessions, id, drop_pruned, &lock)
+    }
+
+    /// Purges a session if `goes` says so of it, seen under its lock.
     ///
     /// # Errors
     /// `store_*`; `store_locked` after the longest wait.
@@ -251,11 +282,11 @@ impl Writable<'_> {
         &self,
         id: SessionId,
         why: &str,
-        unused: impl FnOnce(Option<Timestamp>) -> bool,
+        goes: impl FnOnce(&Session) -> bool,
     ) -> Result<Option<Receipt>> {
         let Store { root, sessions } = self.store;
         let lock = LockFile::open(&self.locks, id)?.lock(&self.locks, self.patience)?;
-        purge::purge(root, sessions, id, why, lock, unused)
+        purge::purge(root, sessions, id, why, lock, goes)
     }
 }
 

@@ -17,6 +17,7 @@ use crate::clock;
 use crate::error::{Code, Error, Result};
 use crate::json;
 use crate::session::event::{Timestamp, VERSION};
+use crate::session::fold::Session;
 use crate::session::id::{EventId, SessionId};
 
 /// What is left of a purged session.
@@ -38,8 +39,8 @@ pub struct Receipt {
     pub why: String,
 }
 
-/// Purges one session if `unused` still says so of its last use, seen under its lock. Returns its
-/// receipt, or `None` where it is gone or was used meanwhile.
+/// Purges one session if `goes` still says so of it, seen under its lock. Returns its receipt, or
+/// `None` where it is gone or was used meanwhile.
 ///
 /// # Errors
 /// `store_unsupported` where the mount has no locks; otherwise as the system says. The session is
@@ -50,7 +51,7 @@ pub(super) fn purge(
     id: SessionId,
     why: &str,
     lock: WriteLock,
-    unused: impl FnOnce(Option<Timestamp>) -> bool,
+    goes: impl FnOnce(&Session) -> bool,
 ) -> Result<Option<Receipt>> {
     if !lock.excludes() {
         return Err(Error::new(
@@ -64,7 +65,7 @@ pub(super) fn purge(
         return Ok(None);
     };
     let last_used = snapshot.session.last_used();
-    if !unused(last_used) {
+    if !goes(&snapshot.session) {
         return Ok(None);
     }
     let name = id.to_string();
@@ -72,7 +73,7 @@ pub(super) fn purge(
     let receipt = Receipt {
         v: VERSION,
         session: id,
-        turns: snapshot.session.turns.len() as u64,
+        turns: snapshot.session.turn_count(),
         bytes: bytes_below(&sessions.path_of(&name)),
         last_used,
         purged_at: now,
@@ -121,7 +122,7 @@ fn ends_with_newline(file: &mut std::fs::File) -> io::Result<bool> {
 }
 
 /// Returns the bytes of all regular files below a directory; what cannot be read counts nothing.
-fn bytes_below(path: &std::path::Path) -> u64 {
+pub(super) fn bytes_below(path: &std::path::Path) -> u64 {
     let files = WalkDir::new(path)
         .into_iter()
         .filter_map(|entry| entry.ok()?.metadata().ok());

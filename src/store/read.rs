@@ -122,7 +122,7 @@ fn read_end(dir: &Dir) -> Result<Option<Snapshot>> {
     read().doing("read", dir.path_of(LOG))
 }
 
-fn other_logs(dir: &Dir) -> Result<Vec<String>> {
+pub(super) fn other_logs(dir: &Dir) -> Result<Vec<String>> {
     let mut others = Vec::new();
     dir.for_each_name(|name| {
         if is_log_name(name) && name != LOG {

@@ -2,11 +2,12 @@
 //!
 //! If the last line stands where it says it was written, nothing was inserted before it since.
 //! Then the newest `prune` event says how many turns from its horizon on lie before it, and has
-//! the settings; whoever has these and what follows has the context. Anything out of the usual
+//! the settings; whoever has these and what follows has the context, if the redactions the horizon
+//! counts are among it. Anything out of the usual
 //! (a line that is no event, an id twice, a last line in another place) is for the whole reading
 //! of `read.rs`, and after that the next append puts the log in place again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -124,6 +125,10 @@ struct Seen {
     horizon: Option<Prune>,
     /// Turns from the horizon on that stand before it in the log.
     kept_turns: u64,
+    /// Redactions, of turns from the horizon on, that stand before it in the log.
+    kept_redacts: u64,
+    /// Turns that were retracted before the horizon was written: it does not count them as kept.
+    retracted: BTreeSet<EventId>,
     has_last_line: bool,
     is_out_of_order: bool,
 }
@@ -149,7 +154,18 @@ impl Seen {
         self.has_last_line = true;
         match (&event.body, &self.horizon) {
             (Body::Prune(prune), None) => self.horizon = Some(prune.clone()),
-            (Body::Turn(_), Some(horizon)) if event.id >= horizon.keep_from => self.kept_turns += 1,
+            (Body::Turn(_), Some(horizon)) if event.id >= horizon.keep_from => {
+                self.kept_turns += u64::from(!self.retracted.contains(&event.id));
+            }
+            (Body::Redact(redact), Some(horizon)) if horizon.holds(redact.turn) => {
+                self.kept_redacts += 1;
+                let is_new = redact.is_whole() && self.retracted.insert(redact.turn);
+                let is_counted = redact.turn >= horizon.keep_from;
+                // A log in another order may have the turn behind its retraction.
+                if is_new && is_counted && self.events.contains_key(&redact.turn) {
+                    self.kept_turns = self.kept_turns.saturating_sub(1);
+                }
+            }
             _ => {}
         }
         let before_all = self
@@ -164,9 +180,9 @@ impl Seen {
     }
 
     fn is_complete(&self) -> bool {
-        self.horizon
-            .as_ref()
-            .is_some_and(|horizon| self.kept_turns >= horizon.kept_turns)
+        self.horizon.as_ref().is_some_and(|horizon| {
+            self.kept_turns >= horizon.kept_turns && self.kept_redacts >= horizon.kept_redacts
+        })
     }
 
     /// Returns the session from the horizon on, with the older turns that were kept from where
@@ -186,7 +202,10 @@ impl Seen {
         }
         let session = fold_tail(&horizon, self.events.into_values());
         let mut pinned = session.settings.pins.iter().filter(|(_, pinned)| **pinned);
-        let has_all = pinned.all(|(id, _)| session.turns.iter().any(|said| said.id == *id));
+        let has_all = pinned.all(|(id, _)| {
+            let is_said = session.turns.iter().any(|said| said.id == *id);
+            is_said || session.retracted.contains_key(id)
+        });
         Ok(has_all.then_some(session))
     }
 
@@ -206,9 +225,11 @@ impl Seen {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::event::Redact;
     use crate::session::event::tests::{event, id, turn};
     use crate::session::event::{KeptTurn, Settings};
     use crate::session::fold::{Entry, fold};
+    use proptest::prelude::*;
     use std::io::Write;
 
     /// Writes a log as appends would.
@@ -257,6 +278,7 @@ mod tests {
                 kept_turns,
                 dropped_turns,
                 dropped_tokens: 0,
+                kept_redacts: 0,
                 settings,
             }),
         )
@@ -300,6 +322,128 @@ mod tests {
         assert_eq!((tail.turn_count(), tail.earlier_turns), (200, 150));
         assert_eq!(tail.settings.model.as_deref(), Some("snapshot"));
         assert_eq!(tail.highest, whole.highest);
+    }
+
+    fn redact(at: u64, of: u64, prompt: Option<[u64; 2]>) -> Event {
+        let redact = Redact {
+            turn: id(of),
+            fields: prompt
+                .map(|range| ("prompt".to_owned(), vec![range]))
+                .into_iter()
+                .collect(),
+            original: BTreeMap::new(),
+            salt: None,
+            hash: None,
+        };
+        event(at, Body::Redact(redact))
+    }
+
+    /// The log of a program that states the horizon whenever it moves, and where it is told to.
+    fn lived(steps: &[Step]) -> Vec<Event> {
+        let (mut events, mut now) = (Vec::new(), Session::default());
+        for (n, step) in steps.iter().enumerate() {
+            let at = n as u64 * 10 + 10;
+            let place = |share: f64| id((at as f64 * share) as u64 / 10 * 10);
+            let body = match step {
+                Step::Turn => long_turn(at).body,
+                Step::Redact(share, range) => {
+                    let mut event = redact(at, 1, *range);
+                    if let Body::Redact(redact) = &mut event.body {
+                        redact.turn = place(*share);
+                    }
+                    event.body
+                }
+                Step::Prune(share) => {
+                    let wanted =
+                        place(*share).max(now.horizon.as_ref().map_or(id(0), |h| h.keep_from));
+                    let Some(first) = now
+                        .turns
+                        .iter()
+                        .map(|said| said.id)
+                        .find(|id| *id >= wanted)
+                    else {
+                        continue;
+                    };
+                    let kept_turns =
+                        now.turns.iter().filter(|said| said.id >= first).count() as u64;
+                    Body::Prune(Prune {
+                        keep_from: first,
+                        keep: Vec::new(),
+                        summary: None,
+                        budget: 0,
+                        back: false,
+                        strategy: "fifo".to_owned(),
+                        kept_turns,
+                        dropped_turns: now.turn_count() - kept_turns,
+                        dropped_tokens: 0,
+                        kept_redacts: now.kept_redacts(|turn| turn >= first),
+                        settings: Settings::default(),
+                    })
+                }
+            };
+            events.push(event(at, body));
+            now.apply(events[events.len() - 1].clone());
+        }
+        events
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Turn,
+        Redact(f64, Option<[u64; 2]>),
+        Prune(f64),
+    }
+
+    fn any_step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => Just(Step::Turn),
+            1 => (0.0..1.0, prop::option::of(prop::array::uniform2(0u64..3000))).prop_map(|(s, r)| Step::Redact(s, r)),
+            1 => (0.0..1.0).prop_map(Step::Prune),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Context, counts and what is hidden, wherever redactions and horizons stand.
+        #[test]
+        fn whatever_was_redacted_the_end_says_what_the_whole_says(
+            steps in prop::collection::vec(any_step(), 1..80),
+        ) {
+            let events = lived(&steps);
+            prop_assume!(!events.is_empty());
+            let (file, len) = log(events.clone());
+            let tail = read_tail(&file, len).expect("readable").expect("in place").session;
+            let whole = fold(events.into_iter().map(|event| Entry { raw: event.to_line().into_bytes(), event }));
+            prop_assert_eq!(tail.context(), whole.context());
+            prop_assert_eq!(tail.turn_count(), whole.turn_count());
+            let from = whole.horizon.as_ref().map_or(id(0), |horizon| horizon.keep_from);
+            prop_assert_eq!(tail.kept_redacts(|turn| turn >= from), whole.kept_redacts(|turn| turn >= from));
+        }
+    }
+
+    /// An older copy of the log glued to it, and then a turn that states the horizon anew.
+    #[test]
+    fn a_redaction_that_stands_before_its_turn_is_found() {
+        let mut first = vec![long_turn(10), long_turn(20), redact(30, 20, None)];
+        first.extend([long_turn(10), long_turn(20)]);
+        let whole = fold(first.iter().cloned().map(|event| Entry {
+            raw: event.to_line().into_bytes(),
+            event,
+        }));
+        let mut stated = prune(40, 10, 1);
+        if let Body::Prune(prune) = &mut stated.body {
+            prune.kept_redacts = whole.kept_redacts(|_| true);
+            prune.dropped_turns = whole.turn_count() - 1;
+        }
+        first.extend([stated, long_turn(50)]);
+        let (file, len) = log(first);
+        let tail = read_tail(&file, len)
+            .expect("readable")
+            .expect("in place")
+            .session;
+        let said: Vec<EventId> = tail.context().iter().map(|said| said.id).collect();
+        assert_eq!((said, tail.turn_count()), (vec![id(10), id(50)], 3));
     }
 
     #[test]

@@ -3,10 +3,12 @@
 
 mod chat;
 mod chat_request;
+mod compact;
 mod concurrency;
 mod context;
 mod crash;
 mod damage;
+mod delete;
 mod docs;
 mod errors;
 mod faults;
