@@ -45,54 +45,85 @@ pub struct Decoded {
     pub is_shuffled: bool,
 }
 
+/// Who is told what a log holds, as it is read.
+pub trait Sink {
+    /// Takes an event, and the bytes it was read from, which stand at `offset` of the log.
+    fn event(&mut self, event: Event, raw: &[u8], offset: u64);
+
+    /// Takes a stretch of bytes that is no event.
+    fn damage(&mut self, damage: Damage);
+}
+
+/// How far a log was read.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Scanned {
+    /// Offset just past the last newline: what follows may still be being written.
+    pub consumed: u64,
+    /// Lines, blank ones and an unfinished one included.
+    pub lines: u64,
+    /// What follows the last newline, if that is no event: a write under way, or cut short.
+    pub torn: Option<Damage>,
+}
+
 /// Reads the events that `reader` holds. `start` is the offset of its first byte in the log and
 /// the beginning of a line.
 ///
 /// # Errors
 /// As the reader says. Damage is no error.
 pub fn decode(reader: impl Read, start: u64) -> io::Result<Decoded> {
+    let mut decoded = Decoded::default();
+    decoded.consumed = scan(reader, start, &mut decoded)?.consumed;
+    Ok(decoded)
+}
+
+/// Reads the events that `reader` holds, one at a time, and holds none of them.
+///
+/// # Errors
+/// As [`decode`].
+pub fn scan(reader: impl Read, start: u64, sink: &mut impl Sink) -> io::Result<Scanned> {
     let mut reader = BufReader::with_capacity(PIECE, reader);
-    let mut decoded = Decoded {
+    let mut scanned = Scanned {
         consumed: start,
-        ..Decoded::default()
+        ..Scanned::default()
     };
     let mut line = Vec::new();
     loop {
         line.clear();
-        let offset = decoded.consumed;
+        let offset = scanned.consumed;
         let read = reader
             .by_ref()
             .take(LONGEST_LINE + 1)
             .read_until(b'\n', &mut line)? as u64;
         if read == 0 {
-            return Ok(decoded);
+            return Ok(scanned);
         }
+        scanned.lines += 1;
         if line.last() == Some(&b'\n') {
-            decoded.consumed += read;
-            decoded.line(&line, offset);
+            scanned.consumed += read;
+            whole_line(&line, offset, sink);
         } else if read > LONGEST_LINE {
             line = Vec::new();
             let (skipped, ended) = skip_line(&mut reader)?;
+            let bytes = read + skipped;
             if !ended {
-                return Ok(decoded);
+                scanned.torn = Some(Damage { offset, bytes });
+                return Ok(scanned);
             }
-            decoded.consumed += read + skipped;
-            decoded.damage.push(Damage {
-                offset,
-                bytes: read + skipped,
-            });
+            scanned.consumed += bytes;
+            sink.damage(Damage { offset, bytes });
         } else {
-            let line = trim(&line);
-            if let Ok(event) = Event::from_slice(line) {
-                decoded.take(
-                    Entry {
-                        event,
-                        raw: line.to_vec(),
-                    },
-                    offset,
-                );
+            let raw = trim(&line);
+            match Event::from_slice(raw) {
+                Ok(event) => sink.event(event, raw, offset + position(raw, &line)),
+                Err(_) if raw.is_empty() => {}
+                Err(_) => {
+                    scanned.torn = Some(Damage {
+                        offset,
+                        bytes: read,
+                    });
+                }
             }
-            return Ok(decoded);
+            return Ok(scanned);
         }
     }
 }
@@ -115,70 +146,64 @@ fn skip_line(reader: &mut impl BufRead) -> io::Result<(u64, bool)> {
     }
 }
 
-impl Decoded {
-    /// Takes what a whole line holds: one event, or what can be salvaged of the debris.
-    fn line(&mut self, line: &[u8], offset: u64) {
-        let trimmed = trim(line);
-        if trimmed.is_empty() {
-            return;
-        }
-        if let Ok(event) = Event::from_slice(trimmed) {
-            self.take(
-                Entry {
-                    event,
-                    raw: trimmed.to_vec(),
-                },
-                offset,
-            );
-            return;
-        }
-        let mut debris = 0;
-        let mut from = 0;
-        while let Some(found) = find(&line[from..], EVENT_START) {
-            let start = from + found;
-            from = start + 1;
-            if let Some((entry, end)) = event_at(&line[start..]) {
-                self.debris(&line[debris..start], offset + debris as u64);
-                self.take(entry, offset + start as u64);
-                from = start + end;
-                debris = from;
-            }
-        }
-        self.debris(&line[debris..], offset + debris as u64);
+/// Tells what a whole line at `offset` holds: one event, or what can be salvaged of the debris.
+fn whole_line(line: &[u8], offset: u64, sink: &mut impl Sink) {
+    let trimmed = trim(line);
+    if trimmed.is_empty() {
+        return;
     }
-
-    /// Takes an event that stands at `offset`.
-    fn take(&mut self, entry: Entry, offset: u64) {
-        let follows = self
-            .entries
-            .last()
-            .is_none_or(|last| last.event.id < entry.event.id);
-        self.is_shuffled |= !follows || entry.event.at != Some(offset);
-        self.entries.push(entry);
+    if let Ok(event) = Event::from_slice(trimmed) {
+        sink.event(event, trimmed, offset + position(trimmed, line));
+        return;
     }
-
-    fn debris(&mut self, bytes: &[u8], offset: u64) {
-        if !trim(bytes).is_empty() {
-            self.damage.push(Damage {
-                offset,
-                bytes: bytes.len() as u64,
-            });
+    let mut debris = 0;
+    let mut from = 0;
+    while let Some(found) = find(&line[from..], EVENT_START) {
+        let start = from + found;
+        from = start + 1;
+        if let Some((event, raw)) = event_at(&line[start..]) {
+            tell_debris(&line[debris..start], offset + debris as u64, sink);
+            sink.event(event, raw, offset + start as u64);
+            from = start + raw.len();
+            debris = from;
         }
+    }
+    tell_debris(&line[debris..], offset + debris as u64, sink);
+}
+
+fn tell_debris(bytes: &[u8], offset: u64, sink: &mut impl Sink) {
+    if !trim(bytes).is_empty() {
+        sink.damage(Damage {
+            offset,
+            bytes: bytes.len() as u64,
+        });
     }
 }
 
-/// Reads the event that `bytes` begin with, whatever follows it, and where it ends.
-fn event_at(bytes: &[u8]) -> Option<(Entry, usize)> {
+/// Returns where `part` of `line`, got by trimming it, begins in it.
+fn position(part: &[u8], line: &[u8]) -> u64 {
+    (part.as_ptr().addr() - line.as_ptr().addr()) as u64
+}
+
+impl Sink for Decoded {
+    fn event(&mut self, event: Event, raw: &[u8], offset: u64) {
+        let last = self.entries.last();
+        let follows = last.is_none_or(|last| last.event.id < event.id);
+        self.is_shuffled |= !follows || event.at != Some(offset);
+        let raw = raw.to_vec();
+        self.entries.push(Entry { event, raw });
+    }
+
+    fn damage(&mut self, damage: Damage) {
+        self.damage.push(damage);
+    }
+}
+
+/// Reads the event that `bytes` begin with, whatever follows it, and its own bytes.
+fn event_at(bytes: &[u8]) -> Option<(Event, &[u8])> {
     let mut objects = serde_json::Deserializer::from_slice(bytes).into_iter::<&RawValue>();
     let raw = objects.next()?.ok()?.get().as_bytes();
-    let event = Event::from_slice(raw).ok()?;
-    Some((
-        Entry {
-            event,
-            raw: raw.to_vec(),
-        },
-        objects.byte_offset(),
-    ))
+    Some((Event::from_slice(raw).ok()?, raw))
 }
 
 /// Takes off what surrounds an event without harm: NULs (pages a crash left empty), white space,
