@@ -53,6 +53,13 @@ pub enum Command {
         /// Days; 0 means whatever their last use.
         days: u32,
     },
+    /// What is wrong with the store.
+    Verify {
+        /// The sessions to look at; none is the whole store.
+        named: Vec<SessionRef>,
+        /// Whether to put it right.
+        repair: bool,
+    },
 }
 
 /// What a turn needs to know.

@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use super::Command;
 use super::typed::session_ref;
 use crate::error::Result;
+use crate::session::id::SessionRef;
 
 /// The verbs of `session`.
 #[derive(Debug, Subcommand)]
@@ -14,6 +15,19 @@ pub(super) enum Verb {
     List,
     /// Show a session: its settings and every message ever said
     Show(Named),
+    /// Read every log and report every problem; exit status 9 if there is one
+    Verify(Verify),
+}
+
+/// What `verify` looks at, as it is typed.
+#[derive(Debug, Args)]
+pub(super) struct Verify {
+    /// Sessions to look at; all of the store if none is given
+    #[arg(value_name = "ID")]
+    ids: Vec<String>,
+    /// Move damaged bytes to a file beside the log and set permissions right; nothing is discarded
+    #[arg(long)]
+    repair: bool,
 }
 
 /// One session, as it is typed.
@@ -24,12 +38,20 @@ pub(super) struct Named {
     id: String,
 }
 
+fn session_refs(ids: &[String]) -> Result<Vec<SessionRef>> {
+    ids.iter().map(|id| session_ref(id, "ID")).collect()
+}
+
 impl Verb {
     /// Returns what the verb asks for.
     pub(super) fn command(&self) -> Result<Command> {
         match self {
             Self::List => Ok(Command::ListSessions),
             Self::Show(named) => Ok(Command::SessionInfo(session_ref(&named.id, "ID")?)),
+            Self::Verify(verify) => Ok(Command::Verify {
+                named: session_refs(&verify.ids)?,
+                repair: verify.repair,
+            }),
         }
     }
 }

@@ -10,11 +10,12 @@ mod place;
 mod purge;
 mod request;
 mod turn;
+mod verify;
 
 use crate::cli::{Command, Invocation};
 use crate::error::{Error, Result};
 use crate::ollama::Chunk;
-use crate::output::{Purged, SessionInfo, SessionList, TurnReport};
+use crate::output::{Purged, SessionInfo, SessionList, TurnReport, Verified};
 use crate::warning::Warning;
 
 /// What a command has to say.
@@ -28,6 +29,8 @@ pub enum Answer {
     Session(Box<SessionInfo>),
     /// Of a purge.
     Purged(Purged),
+    /// Of a verification.
+    Verified(Verified),
 }
 
 /// What a command did.
@@ -37,7 +40,8 @@ pub struct Outcome {
     pub answer: Answer,
     /// What is worth telling besides.
     pub warnings: Vec<Warning>,
-    /// What failed in spite of the answer: a reply that arrived and could not be stored.
+    /// What failed in spite of the answer: a reply that arrived and could not be stored; that a
+    /// verification found something.
     pub failure: Option<Error>,
 }
 
@@ -51,5 +55,6 @@ pub fn run(invocation: &Invocation, on_piece: &mut dyn FnMut(&Chunk)) -> Result<
         Command::ListSessions => list::run(invocation),
         Command::SessionInfo(reference) => info::run(reference, invocation),
         Command::Purge { days } => purge::run(*days, invocation),
+        Command::Verify { named, repair } => verify::run(named, *repair, invocation),
     }
 }

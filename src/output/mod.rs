@@ -5,12 +5,14 @@
 
 pub mod shape;
 pub mod text;
+pub mod upkeep;
 
 use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
 
 pub use shape::*;
+pub use upkeep::*;
 
 use crate::cli::{Command, Invocation, Output};
 use crate::commands::{Answer, Outcome};
@@ -93,6 +95,10 @@ impl Printer {
             Answer::Purged(mut purged) => {
                 purged.warnings = warnings;
                 self.document(&purged);
+            }
+            Answer::Verified(mut verified) => {
+                verified.warnings = warnings;
+                self.document(&verified);
             }
         }
         if let Some(error) = failure {

@@ -32,6 +32,9 @@ pub const DRAFT_SUFFIX: &str = ".json";
 pub const TEMPORARY: &str = ".tmp-";
 /// The beginning of the name a session has between its purge and the removal of its bytes.
 pub const TRASH: &str = ".trash-";
+/// The beginning of the name of what a repair moved aside: bytes that are no event, and what
+/// stood where a log or a session should be.
+pub const DAMAGED: &str = ".damaged-";
 
 /// Permissions of every directory: the user's alone.
 pub const DIRECTORY_MODE: u32 = 0o700;

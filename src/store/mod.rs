@@ -8,7 +8,7 @@
 //! * a lock is held for the write, never across the model's answer and not across the sync;
 //! * nothing is removed but by purge, which leaves a receipt.
 //!
-//! Not here yet: the index, compaction, merge and verify. The index will be a cache that
+//! Not here yet: the index, compaction and merge. The index will be a cache that
 //! [`Store::ids`] and [`Store::read`] do not know of; compaction will rewrite a session under the
 //! lock of `lock.rs` and the rules of `log.rs`.
 
@@ -20,7 +20,10 @@ pub mod lock;
 pub mod log;
 pub mod purge;
 pub mod read;
+pub mod repair;
+mod replace;
 pub mod tail;
+pub mod verify;
 
 use std::io::{self, Read};
 use std::os::unix::fs::DirBuilderExt;
@@ -34,6 +37,8 @@ use layout::{DIRECTORY_MODE, GITATTRIBUTES, GITIGNORE, LOCKS, OPEN, SESSIONS};
 use lock::LockFile;
 use purge::Receipt;
 use read::{Extent, Snapshot};
+use repair::Repaired;
+use verify::{Finding, Report};
 
 use crate::error::{Code, Error, Result};
 use crate::session::event::{Body, Timestamp};
@@ -154,6 +159,38 @@ impl Store {
         read::read(&self.sessions, id, extent)
     }
 
+    /// Reads every log of the sessions that are named, or with `None` the whole store, and tells
+    /// what is not as it should be.
+    ///
+    /// # Errors
+    /// When the directory of sessions cannot be listed. Whatever else cannot be read is told.
+    pub fn verify(&self, named: Option<&[SessionId]>, now: Timestamp) -> Result<Report> {
+        verify::verify(self, named, now)
+    }
+
+    /// Gives what a finding is about the permissions it should have. For this a store need not be
+    /// fit for writing.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn set_right_mode(&self, finding: &Finding) -> Result<Repaired> {
+        repair::set_right_mode(self, finding)
+    }
+
+    /// Tells whether there is anything under a session's name, of whatever kind.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn has_name(&self, id: SessionId) -> Result<bool> {
+        let name = id.to_string();
+        match self.sessions.stat(&name) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            found => found
+                .map(|_| true)
+                .doing("look at", self.sessions.path_of(&name)),
+        }
+    }
+
     /// Opens what writing needs, making it when missing. `patience` is the longest wait for a
     /// lock.
     ///
@@ -228,6 +265,34 @@ impl Writable<'_> {
     /// As the system says.
     pub fn remove_draft(&self, id: EventId) -> Result<()> {
         draft::remove(&self.open, id)
+    }
+
+    /// Repairs the logs of a session, or what stands in the place of its directory.
+    ///
+    /// # Errors
+    /// `store_*`; `store_locked` after the longest wait. What was repaired until then stays so.
+    pub fn repair(&self, id: SessionId) -> Result<Vec<Repaired>> {
+        let sessions = &self.store.sessions;
+        let held = LockFile::open(&self.locks, id)?.lock(&self.locks, self.patience)?;
+        let name = id.to_string();
+        let is_dir = |stat: rustix::fs::Stat| {
+            rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Directory
+        };
+        if sessions.stat(&name).is_ok_and(|stat| !is_dir(stat)) {
+            return Ok(vec![repair::session_name(sessions, id, &held)?]);
+        }
+        repair::session(sessions, id, &held)
+    }
+
+    /// Repairs the receipts, with every session locked.
+    ///
+    /// # Errors
+    /// As [`Writable::repair`].
+    pub fn repair_receipts(&self) -> Result<Vec<Repaired>> {
+        let lock =
+            |stripe| LockFile::of_stripe(&self.locks, stripe)?.lock(&self.locks, self.patience);
+        let held = (0..=u8::MAX).map(lock).collect::<Result<Vec<_>>>()?;
+        repair::receipts(&self.store.root, &held)
     }
 
     /// Purges a session if `unused` says so of its last use, seen under its lock.

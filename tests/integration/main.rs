@@ -2,4 +2,6 @@
 //! server in this process. One binary, so that it is linked once.
 
 mod docs;
+mod stores;
 mod support;
+mod verify;
