@@ -53,6 +53,17 @@ pub enum Command {
         /// Days; 0 means whatever their last use.
         days: u32,
     },
+    /// All drafts.
+    Drafts,
+    /// The end of the drafts nobody holds.
+    ClearDrafts,
+    /// Events as they are appended.
+    Watch {
+        /// The session; none is all of them.
+        named: Option<SessionRef>,
+        /// Whether to begin with the events there are.
+        from_start: bool,
+    },
     /// What is wrong with the store.
     Verify {
         /// The sessions to look at; none is the whole store.

@@ -15,8 +15,31 @@ pub(super) enum Verb {
     List,
     /// Show a session: its settings and every message ever said
     Show(Named),
+    /// List turns that are under way, failed or were killed
+    Drafts(Drafts),
+    /// Print events as they are appended, by any process, one JSON object a line
+    Watch(Watch),
     /// Read every log and report every problem; exit status 9 if there is one
     Verify(Verify),
+}
+
+/// What to do with drafts, as it is typed.
+#[derive(Debug, Args)]
+pub(super) struct Drafts {
+    /// Remove those of turns that failed or were killed
+    #[arg(long)]
+    clear: bool,
+}
+
+/// What is watched, as it is typed.
+#[derive(Debug, Args)]
+pub(super) struct Watch {
+    /// The session to watch; all, and those that are yet to come, if none is given
+    #[arg(value_name = "ID")]
+    id: Option<String>,
+    /// Begin with the events there are
+    #[arg(long)]
+    from_start: bool,
 }
 
 /// What `verify` looks at, as it is typed.
@@ -48,6 +71,16 @@ impl Verb {
         match self {
             Self::List => Ok(Command::ListSessions),
             Self::Show(named) => Ok(Command::SessionInfo(session_ref(&named.id, "ID")?)),
+            Self::Drafts(drafts) if drafts.clear => Ok(Command::ClearDrafts),
+            Self::Drafts(_) => Ok(Command::Drafts),
+            Self::Watch(watch) => Ok(Command::Watch {
+                named: watch
+                    .id
+                    .as_ref()
+                    .map(|id| session_ref(id, "ID"))
+                    .transpose()?,
+                from_start: watch.from_start,
+            }),
             Self::Verify(verify) => Ok(Command::Verify {
                 named: session_refs(&verify.ids)?,
                 repair: verify.repair,

@@ -2,6 +2,7 @@
 //!
 //! A command returns what is to be printed and never prints it.
 
+mod drafts;
 mod exchange;
 mod info;
 mod keep;
@@ -11,11 +12,14 @@ mod purge;
 mod request;
 mod turn;
 mod verify;
+mod watch;
+
+pub use watch::Watch;
 
 use crate::cli::{Command, Invocation};
 use crate::error::{Error, Result};
 use crate::ollama::Chunk;
-use crate::output::{Purged, SessionInfo, SessionList, TurnReport, Verified};
+use crate::output::{Cleared, DraftList, Purged, SessionInfo, SessionList, TurnReport, Verified};
 use crate::warning::Warning;
 
 /// What a command has to say.
@@ -29,6 +33,12 @@ pub enum Answer {
     Session(Box<SessionInfo>),
     /// Of a purge.
     Purged(Purged),
+    /// Of the drafts.
+    Drafts(DraftList),
+    /// Of the removal of drafts.
+    Cleared(Cleared),
+    /// Events to be printed as they come.
+    Watch(Box<Watch>),
     /// Of a verification.
     Verified(Verified),
 }
@@ -55,6 +65,9 @@ pub fn run(invocation: &Invocation, on_piece: &mut dyn FnMut(&Chunk)) -> Result<
         Command::ListSessions => list::run(invocation),
         Command::SessionInfo(reference) => info::run(reference, invocation),
         Command::Purge { days } => purge::run(*days, invocation),
+        Command::Drafts => drafts::list(invocation),
+        Command::ClearDrafts => drafts::clear(invocation),
+        Command::Watch { named, from_start } => watch::run(named.as_ref(), *from_start, invocation),
         Command::Verify { named, repair } => verify::run(named, *repair, invocation),
     }
 }

@@ -25,6 +25,7 @@ pub use host::Host;
 pub use key::ApiKey;
 pub use refusal::Overflow;
 pub use reply::Reply;
+pub use signals::SignalFlags;
 pub use wire::{ChatRequest, Message, Role};
 
 /// Who answers.

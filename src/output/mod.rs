@@ -8,14 +8,16 @@ pub mod text;
 pub mod upkeep;
 
 use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 
 pub use shape::*;
 pub use upkeep::*;
 
 use crate::cli::{Command, Invocation, Output};
-use crate::commands::{Answer, Outcome};
+use crate::commands::{Answer, Outcome, Watch};
 use crate::error::{Error, Result};
 use crate::json;
 use crate::ollama::Chunk;
@@ -96,6 +98,15 @@ impl Printer {
                 purged.warnings = warnings;
                 self.document(&purged);
             }
+            Answer::Drafts(mut list) => {
+                list.warnings = warnings;
+                self.document(&list);
+            }
+            Answer::Cleared(mut cleared) => {
+                cleared.warnings = warnings;
+                self.document(&cleared);
+            }
+            Answer::Watch(mut watch) => self.follow(&mut watch)?,
             Answer::Verified(mut verified) => {
                 verified.warnings = warnings;
                 self.document(&verified);
@@ -110,6 +121,22 @@ impl Printer {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Prints events as they come, each at once, until nobody reads any more.
+    fn follow(&mut self, watch: &mut Watch) -> Result<()> {
+        if self.verbosity > 0 {
+            say(&format!("watching {} sessions", watch.sessions()));
+        }
+        while self.failed.is_none() {
+            watch.look(&mut |session, event| {
+                self.write(&(json::line(&Seen::new(session, event)) + "\n"));
+            })?;
+            if self.failed.is_none() && is_closed_after(watch.pause()) {
+                return Ok(());
+            }
+        }
+        Ok(())
     }
 
     fn document(&mut self, value: &impl Serialize) {
@@ -137,6 +164,22 @@ impl Printer {
             say(&format!("warning: {warning}"));
         }
     }
+}
+
+/// Waits, and tells whether standard output has nobody any more who reads it. A signal ends the
+/// wait early.
+fn is_closed_after(pause: Duration) -> bool {
+    let out = io::stdout();
+    let mut polled = [PollFd::new(&out, PollFlags::empty())];
+    let pause = Timespec {
+        tv_sec: i64::try_from(pause.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: pause.subsec_nanos().into(),
+    };
+    let waited = poll(&mut polled, Some(&pause));
+    waited.is_ok()
+        && polled[0]
+            .revents()
+            .intersects(PollFlags::ERR | PollFlags::HUP)
 }
 
 /// Prints a text that was asked for in place of a result: help, version.

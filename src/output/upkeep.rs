@@ -1,8 +1,12 @@
 //! The shapes of what is printed about the state of the store: what verify found, drafts.
 
 use serde::Serialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
 
-use crate::session::id::SessionId;
+use crate::json;
+use crate::session::event::Timestamp;
+use crate::session::id::{EventId, SessionId};
 
 /// `session verify`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -65,4 +69,70 @@ pub struct Mended {
     pub bytes: Option<u64>,
     /// What it was moved to; null where nothing was moved.
     pub moved_to: Option<String>,
+}
+
+/// `session drafts`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DraftList {
+    /// The drafts, oldest first.
+    pub drafts: Vec<DraftSummary>,
+    /// How many.
+    pub total: usize,
+    /// What is worth telling.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// A turn that is not stored. All but `id` and `under_way` is null where the draft says nothing
+/// that can be read.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DraftSummary {
+    /// The draft.
+    pub id: EventId,
+    /// The session the turn belongs to, which need not exist.
+    pub session_id: Option<SessionId>,
+    /// Whether a process is waiting for its reply now; else it failed or was killed.
+    pub under_way: bool,
+    /// When it was begun.
+    pub timestamp: Option<Timestamp>,
+    /// What was asked.
+    pub prompt: Option<String>,
+    /// What had arrived of the reply.
+    pub response: Option<String>,
+    /// Why there is no more.
+    pub error: Option<Value>,
+}
+
+/// `session drafts --clear`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Cleared {
+    /// How many drafts are gone.
+    pub removed: usize,
+    /// Which.
+    pub drafts: Vec<EventId>,
+    /// Those of turns that are under way.
+    pub kept: Vec<EventId>,
+    /// What is worth telling.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// A line of `session watch`.
+#[derive(Debug, Serialize)]
+pub struct Seen {
+    /// The session the event came into.
+    pub session_id: SessionId,
+    /// The event as it is stored.
+    pub event: Box<RawValue>,
+}
+
+impl Seen {
+    /// Makes the line of an event from its bytes in the log.
+    #[must_use]
+    pub fn new(session_id: SessionId, event: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(event);
+        let text = json::made_safe(&text).into_owned();
+        let event = RawValue::from_string(text).expect("an event that was read is JSON");
+        Self { session_id, event }
+    }
 }

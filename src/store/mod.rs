@@ -15,6 +15,7 @@
 pub mod append;
 pub mod draft;
 pub mod files;
+pub mod follow;
 pub mod layout;
 pub mod lock;
 pub mod log;

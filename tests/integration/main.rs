@@ -5,3 +5,4 @@ mod docs;
 mod stores;
 mod support;
 mod verify;
+mod watch;
