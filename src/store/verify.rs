@@ -530,7 +530,8 @@ impl LogReader {
         ];
         for (kind, noted, what) in notes {
             if let Some((first, count)) = noted {
-                let message = format!("{count} events {what}");
+                let events = if count == 1 { "event" } else { "events" };
+                let message = format!("{count} {events} {what}");
                 self.findings
                     .push(self.place.found_at(kind, &first, message));
             }

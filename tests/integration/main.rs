@@ -2,6 +2,7 @@
 //! server in this process. One binary, so that it is linked once.
 
 mod docs;
+mod format;
 mod stores;
 mod support;
 mod verify;
