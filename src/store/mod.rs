@@ -372,8 +372,11 @@ fn make_root(path: &Path) -> Result<()> {
         match dir.create_file(name) {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
             made => {
-                let write =
-                    |mut file: std::fs::File| io::Write::write_all(&mut file, text.as_bytes());
+                let write = |mut file: std::fs::File| {
+                    io::Write::write_all(&mut file, text.as_bytes())?;
+                    // A name without its text would stay so: git would merge without it.
+                    file.sync_data()
+                };
                 made.and_then(write).doing("make", dir.path_of(name))?;
             }
         }

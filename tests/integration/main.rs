@@ -3,6 +3,7 @@
 
 mod docs;
 mod format;
+mod power_loss;
 mod stores;
 mod support;
 mod verify;
