@@ -83,6 +83,8 @@ codes! {
     StoreReadonly = "store_readonly", 7, false;
     /// The store, or something in it, is of a kind this program refuses to touch.
     StoreUnsupported = "store_unsupported", 7, false;
+    /// What `session verify` found is on standard output.
+    Damaged = "damaged", 9, false;
     /// SIGHUP ended the call.
     Hangup = "hangup", 129, false;
     /// SIGINT ended the call.
@@ -226,6 +228,7 @@ mod tests {
                 "7 store_full false",
                 "7 store_readonly false",
                 "7 store_unsupported false",
+                "9 damaged false",
                 "129 hangup false",
                 "130 interrupted false",
                 "143 terminated false",

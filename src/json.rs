@@ -5,6 +5,7 @@
 //! separators U+2028 and U+2029 are escaped: naive line splitters and terminals stay safe. All
 //! other text stays as it was said, so that `grep` finds it.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 
 use serde::Serialize;
@@ -35,6 +36,24 @@ fn write<T: Serialize + ?Sized, F: Formatter>(value: &T, formatter: F, bytes: &m
     value
         .serialize(&mut Serializer::with_formatter(bytes, Safe(formatter)))
         .expect("what this program writes has string keys and goes to memory");
+}
+
+/// Returns JSON that others wrote as this program would have: what [`is_unsafe`] names can stand
+/// raw within strings only, where it is escaped, or between tokens as white space.
+#[must_use]
+pub fn made_safe(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(is_unsafe) {
+        return Cow::Borrowed(text);
+    }
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\t' | '\n' | '\r' => safe.push(' '),
+            c if is_unsafe(c) => safe.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => safe.push(c),
+        }
+    }
+    Cow::Owned(safe)
 }
 
 /// Tells whether a character must not stand raw in anything this program writes.
@@ -119,6 +138,15 @@ mod tests {
         for (text, expected) in rows {
             assert_eq!(line(text), expected, "{text:?}");
         }
+    }
+
+    #[test]
+    fn json_of_others_is_made_safe_and_says_the_same() {
+        let theirs = "{\t\"a\":\r\"\u{2028}é\u{85}\" }";
+        let safe = made_safe(theirs);
+        assert_eq!(safe, r#"{ "a": "\u2028é\u0085" }"#);
+        let value = |text: &str| serde_json::from_str::<serde_json::Value>(text).expect("JSON");
+        assert_eq!(value(&safe), value(theirs));
     }
 
     #[test]

@@ -80,6 +80,24 @@ pub enum Command {
         /// Whether turns that are not sent any more go as well.
         drop_pruned: bool,
     },
+    /// All drafts.
+    Drafts,
+    /// The end of the drafts nobody holds.
+    ClearDrafts,
+    /// Events as they are appended.
+    Watch {
+        /// The session; none is all of them.
+        named: Option<SessionRef>,
+        /// Whether to begin with the events there are.
+        from_start: bool,
+    },
+    /// What is wrong with the store.
+    Verify {
+        /// The sessions to look at; none is the whole store.
+        named: Vec<SessionRef>,
+        /// Whether to put it right.
+        repair: bool,
+    },
     /// The end of sessions that were not used for a while.
     Purge(Purge),
     /// The end of these sessions.

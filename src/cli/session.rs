@@ -30,6 +30,12 @@ pub(super) enum Verb {
     Delete(Delete),
     /// Remove sessions that were not used for a while; each leaves a receipt
     Purge(Unused),
+    /// List turns that are under way, failed or were killed
+    Drafts(Drafts),
+    /// Print events as they are appended, by any process, one JSON object a line
+    Watch(Watch),
+    /// Read every log and report every problem; exit status 9 if there is one
+    Verify(Verify),
 }
 
 /// `session show`, as it is typed.
@@ -61,6 +67,36 @@ pub(super) struct Prune {
     /// Tokens that stay at the most [default: what a full context is pruned to]
     #[arg(long, value_name = "TOKENS", allow_negative_numbers = true)]
     to: Option<i64>,
+}
+
+/// What to do with drafts, as it is typed.
+#[derive(Debug, Args)]
+pub(super) struct Drafts {
+    /// Remove those of turns that failed or were killed
+    #[arg(long)]
+    clear: bool,
+}
+
+/// What is watched, as it is typed.
+#[derive(Debug, Args)]
+pub(super) struct Watch {
+    /// The session to watch; all, and those that are yet to come, if none is given
+    #[arg(value_name = "ID")]
+    id: Option<String>,
+    /// Begin with the events there are
+    #[arg(long)]
+    from_start: bool,
+}
+
+/// What `verify` looks at, as it is typed.
+#[derive(Debug, Args)]
+pub(super) struct Verify {
+    /// Sessions to look at; all of the store if none is given
+    #[arg(value_name = "ID")]
+    ids: Vec<String>,
+    /// Move damaged bytes to a file beside the log and set permissions right; nothing is discarded
+    #[arg(long)]
+    repair: bool,
 }
 
 /// One session, as it is typed.
@@ -170,6 +206,10 @@ impl Unused {
     }
 }
 
+fn session_refs(ids: &[String]) -> Result<Vec<SessionRef>> {
+    ids.iter().map(|id| session_ref(id, "ID")).collect()
+}
+
 impl Verb {
     /// Returns what the verb asks for.
     pub(super) fn command(&self, env: &Env) -> Result<Command> {
@@ -188,6 +228,20 @@ impl Verb {
             Self::Compact(compact) => compact.command(),
             Self::Delete(delete) => delete.command(),
             Self::Purge(unused) => Ok(unused.command()),
+            Self::Drafts(drafts) if drafts.clear => Ok(Command::ClearDrafts),
+            Self::Drafts(_) => Ok(Command::Drafts),
+            Self::Watch(watch) => Ok(Command::Watch {
+                named: watch
+                    .id
+                    .as_ref()
+                    .map(|id| session_ref(id, "ID"))
+                    .transpose()?,
+                from_start: watch.from_start,
+            }),
+            Self::Verify(verify) => Ok(Command::Verify {
+                named: session_refs(&verify.ids)?,
+                repair: verify.repair,
+            }),
         }
     }
 }

@@ -5,6 +5,7 @@
 mod ask;
 mod compact;
 mod context;
+mod drafts;
 mod exchange;
 mod info;
 mod keep;
@@ -16,14 +17,18 @@ mod purge;
 mod request;
 mod summary;
 mod turn;
+mod verify;
+mod watch;
 mod window;
+
+pub use watch::Watch;
 
 use crate::cli::{Command, Invocation};
 use crate::error::{Error, Result};
 use crate::ollama::Chunk;
 use crate::output::{
-    Compactions, Pinned, PlanReport, Pruned, Purged, SentReport, SessionInfo, SessionList,
-    TurnReport,
+    Cleared, Compactions, DraftList, Pinned, PlanReport, Pruned, Purged, SentReport, SessionInfo,
+    SessionList, TurnReport, Verified,
 };
 use crate::warning::Warning;
 
@@ -48,6 +53,14 @@ pub enum Answer {
     Purged(Purged),
     /// Of a compaction.
     Compacted(Compactions),
+    /// Of the drafts.
+    Drafts(DraftList),
+    /// Of the removal of drafts.
+    Cleared(Cleared),
+    /// Events to be printed as they come.
+    Watch(Box<Watch>),
+    /// Of a verification.
+    Verified(Verified),
 }
 
 /// What a command did.
@@ -59,7 +72,8 @@ pub struct Outcome {
     pub warnings: Vec<Warning>,
     /// What is told when more is to be said.
     pub notes: Vec<String>,
-    /// What failed in spite of the answer: a reply that arrived and could not be stored.
+    /// What failed in spite of the answer: a reply that arrived and could not be stored; that a
+    /// verification found something.
     pub failure: Option<Error>,
 }
 
@@ -94,5 +108,9 @@ pub fn run(invocation: &Invocation, on_piece: &mut dyn FnMut(&Chunk)) -> Result<
         } => compact::run(sessions, *drop_pruned, invocation),
         Command::Purge(which) => purge::run(which, invocation),
         Command::Delete(ids) => purge::delete(ids, invocation),
+        Command::Drafts => drafts::list(invocation),
+        Command::ClearDrafts => drafts::clear(invocation),
+        Command::Watch { named, from_start } => watch::run(named.as_ref(), *from_start, invocation),
+        Command::Verify { named, repair } => verify::run(named, *repair, invocation),
     }
 }

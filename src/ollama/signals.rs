@@ -66,6 +66,41 @@ impl Drop for Signals {
     }
 }
 
+/// The ear for signals in a loop that looks for them between two waits.
+#[derive(Debug)]
+pub struct SignalFlags(Vec<(Arc<AtomicBool>, Code, &'static str)>);
+
+impl SignalFlags {
+    /// Listens from now on.
+    ///
+    /// # Errors
+    /// `internal` when the system refuses, which it does for no signal there is.
+    pub fn listen() -> Result<Self, Error> {
+        let listen = || {
+            let Installed { heard, kill } = installed()?;
+            kill.store(false, Ordering::SeqCst);
+            let flag = |&(number, code, name): &Row| {
+                let flag = Arc::new(AtomicBool::new(false));
+                signal_hook::flag::register(number, Arc::clone(&flag))?;
+                Ok((flag, code, name))
+            };
+            heard.iter().map(flag).collect::<io::Result<_>>()
+        };
+        let refused =
+            |cause| Error::new(Code::Internal, "cannot listen for signals").because(cause);
+        listen()
+            .map(Self)
+            .map_err(|cause: io::Error| refused(cause))
+    }
+
+    /// Returns the error the call ends with, if a signal has come.
+    #[must_use]
+    pub fn first(&self) -> Option<Error> {
+        let came = self.0.iter().find(|(flag, ..)| flag.load(Ordering::SeqCst));
+        came.map(|(_, code, name)| Error::new(*code, format!("{name} ended the call")))
+    }
+}
+
 /// What is set up once: a handler that is there stays for the life of the process.
 struct Installed {
     heard: Vec<Row>,

@@ -5,15 +5,19 @@
 
 pub mod shape;
 pub mod text;
+pub mod upkeep;
 
 use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 
 pub use shape::*;
+pub use upkeep::*;
 
 use crate::cli::{Invocation, Output};
-use crate::commands::{Answer, Outcome};
+use crate::commands::{Answer, Outcome, Watch};
 use crate::error::{Code, Error, Result};
 use crate::json;
 use crate::ollama::Chunk;
@@ -111,6 +115,19 @@ impl Printer {
                 purged.warnings = warnings;
                 self.document(&purged);
             }
+            Answer::Drafts(mut list) => {
+                list.warnings = warnings;
+                self.document(&list);
+            }
+            Answer::Cleared(mut cleared) => {
+                cleared.warnings = warnings;
+                self.document(&cleared);
+            }
+            Answer::Watch(mut watch) => self.follow(&mut watch)?,
+            Answer::Verified(mut verified) => {
+                verified.warnings = warnings;
+                self.document(&verified);
+            }
         }
         if let Some(error) = failure {
             return Err(error);
@@ -119,6 +136,22 @@ impl Printer {
             Some(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(unprinted(&e)),
             _ => Ok(()),
         }
+    }
+
+    /// Prints events as they come, each at once, until nobody reads any more.
+    fn follow(&mut self, watch: &mut Watch) -> Result<()> {
+        if self.verbosity > 0 {
+            say(&format!("watching {} sessions", watch.sessions()));
+        }
+        while self.failed.is_none() {
+            watch.look(&mut |session, event| {
+                self.write(&(json::line(&Seen::new(session, event)) + "\n"));
+            })?;
+            if self.failed.is_none() && is_closed_after(watch.pause()) {
+                return Ok(());
+            }
+        }
+        Ok(())
     }
 
     fn document(&mut self, value: &impl Serialize) {
@@ -147,6 +180,22 @@ fn unprinted(cause: &io::Error) -> Error {
     Error::new(Code::StoreIo, "cannot write to standard output")
         .because(cause)
         .hint("a turn that was taken is stored: session show has it")
+}
+
+/// Waits, and tells whether standard output has nobody any more who reads it. A signal ends the
+/// wait early.
+fn is_closed_after(pause: Duration) -> bool {
+    let out = io::stdout();
+    let mut polled = [PollFd::new(&out, PollFlags::empty())];
+    let pause = Timespec {
+        tv_sec: i64::try_from(pause.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: pause.subsec_nanos().into(),
+    };
+    let waited = poll(&mut polled, Some(&pause));
+    waited.is_ok()
+        && polled[0]
+            .revents()
+            .intersects(PollFlags::ERR | PollFlags::HUP)
 }
 
 /// Prints a text that was asked for in place of a result: help, version.

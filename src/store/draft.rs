@@ -74,7 +74,13 @@ impl<'a> OpenDraft<'a> {
     /// When it cannot be written: then neither could the turn be.
     pub(super) fn create(dir: &'a Dir, draft: Draft) -> Result<Self> {
         let name = file_name(draft.id);
-        let held = write_new(dir, &name, &draft).doing("write the draft", dir.path_of(&name))?;
+        // It gets its name when it is held and whole: who lists drafts sees it so or not at all.
+        let temporary = format!("{TEMPORARY}{}", draft.id);
+        let written = write_new(dir, &temporary, &draft);
+        let held = written
+            .and_then(|held| dir.rename(&temporary, &name).map(|()| held))
+            .inspect_err(|_| drop(dir.remove_file(&temporary)))
+            .doing("write the draft", dir.path_of(&name))?;
         Ok(Self {
             dir,
             draft,

@@ -171,6 +171,39 @@ impl Dir {
         Ok(())
     }
 
+    /// Returns every name [`for_each_name`](Self::for_each_name) has, sorted.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn names(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        self.for_each_name(|name| names.push(name.to_owned()))?;
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// Changes the permissions of a file or directory of this directory, which is not a link.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn set_mode(&self, name: &str, mode: u32) -> io::Result<()> {
+        // Linux changes no link's own mode, and would follow it. Only who may write to this
+        // directory could put one there between the look and the change.
+        if FileType::from_raw_mode(self.stat(name)?.st_mode) == FileType::Symlink {
+            return Err(Errno::LOOP.into());
+        }
+        let mode = Mode::from_raw_mode(mode);
+        Ok(rustix::fs::chmodat(&self.fd, name, mode, AtFlags::empty())?)
+    }
+
+    /// Changes the permissions of the directory itself.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn set_own_mode(&self, mode: u32) -> io::Result<()> {
+        Ok(rustix::fs::fchmod(&self.fd, Mode::from_raw_mode(mode))?)
+    }
+
     /// Renames within this directory, over whatever has the new name.
     ///
     /// # Errors

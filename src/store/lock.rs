@@ -53,7 +53,16 @@ impl LockFile {
     /// # Errors
     /// When the directory cannot be written.
     pub fn open(locks: &Dir, session: SessionId) -> Result<Self> {
-        let name = format!("{:02x}", session.stripe());
+        Self::of_stripe(locks, session.stripe())
+    }
+
+    /// Opens a lock file by its number. Who holds all of them, taken in this order, is the only
+    /// writer of the store; nobody else waits for one while holding another.
+    ///
+    /// # Errors
+    /// As [`LockFile::open`].
+    pub fn of_stripe(locks: &Dir, stripe: u8) -> Result<Self> {
+        let name = format!("{stripe:02x}");
         let file = locks
             .open_file(&name, Access::Lock)
             .doing("open the lock", locks.path_of(&name))?;

@@ -4,7 +4,9 @@
 //! way, or one that was cut short; it counts if it is whole, and is passed over in silence if it
 //! is not. Lines are read in pieces of bounded size, so that a line of 100 MB costs no memory.
 
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
+use std::os::unix::fs::FileExt;
 
 use serde_json::value::RawValue;
 
@@ -56,6 +58,27 @@ pub trait Sink {
 
     /// Takes a stretch of bytes that is no event.
     fn damage(&mut self, damage: Damage);
+}
+
+/// A file read from its beginning, wherever the descriptor stands.
+#[derive(Debug)]
+pub(super) struct FromStart<'a> {
+    file: &'a File,
+    at: u64,
+}
+
+impl<'a> FromStart<'a> {
+    pub(super) fn of(file: &'a File) -> Self {
+        Self { file, at: 0 }
+    }
+}
+
+impl Read for FromStart<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read_at(buffer, self.at)?;
+        self.at += read as u64;
+        Ok(read)
+    }
 }
 
 /// How far a log was read.

@@ -8,21 +8,25 @@
 //! * a lock is held for the write, never across the model's answer and not across the sync;
 //! * nothing is removed but by purge, which leaves a receipt, and by compaction, which is asked for.
 //!
-//! Not here yet: the index, merge and verify. The index will be a cache that [`Store::ids`] and
+//! Not here yet: the index and merge. The index will be a cache that [`Store::ids`] and
 //! [`Store::read`] do not know of.
 
 pub mod append;
 pub mod compact;
 pub mod draft;
 pub mod files;
+pub mod follow;
 pub mod layout;
 pub mod lock;
 pub mod log;
 pub mod models;
 pub mod purge;
 pub mod read;
+pub mod repair;
+mod replace;
 mod sweep;
 pub mod tail;
+pub mod verify;
 
 use std::io::{self, Read, Write};
 use std::os::unix::fs::DirBuilderExt;
@@ -38,11 +42,13 @@ use lock::LockFile;
 use models::Model;
 use purge::Receipt;
 use read::{Extent, Snapshot};
+use repair::Repaired;
 use sweep::{sweep_temporary, sweep_trash};
+use verify::{Finding, Report};
 
 use crate::clock;
 use crate::error::{Code, Error, Result};
-use crate::session::event::Body;
+use crate::session::event::{Body, Timestamp};
 use crate::session::fold::Session;
 use crate::session::id::{EventId, SessionId, SessionRef};
 
@@ -167,6 +173,38 @@ impl Store {
         purge::bytes_below(&self.sessions.path_of(id.to_string()))
     }
 
+    /// Reads every log of the sessions that are named, or with `None` the whole store, and tells
+    /// what is not as it should be.
+    ///
+    /// # Errors
+    /// When the directory of sessions cannot be listed. Whatever else cannot be read is told.
+    pub fn verify(&self, named: Option<&[SessionId]>, now: Timestamp) -> Result<Report> {
+        verify::verify(self, named, now)
+    }
+
+    /// Gives what a finding is about the permissions it should have. For this a store need not be
+    /// fit for writing.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn set_right_mode(&self, finding: &Finding) -> Result<Repaired> {
+        repair::set_right_mode(self, finding)
+    }
+
+    /// Tells whether there is anything under a session's name, of whatever kind.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn has_name(&self, id: SessionId) -> Result<bool> {
+        let name = id.to_string();
+        match self.sessions.stat(&name) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            found => found
+                .map(|_| true)
+                .doing("look at", self.sessions.path_of(&name)),
+        }
+    }
+
     /// Opens what writing needs, making it when missing. `patience` is the longest wait for a
     /// lock.
     ///
@@ -262,6 +300,34 @@ impl Writable<'_> {
     /// As the system says.
     pub fn remove_draft(&self, id: EventId) -> Result<()> {
         draft::remove(&self.open, id)
+    }
+
+    /// Repairs the logs of a session, or what stands in the place of its directory.
+    ///
+    /// # Errors
+    /// `store_*`; `store_locked` after the longest wait. What was repaired until then stays so.
+    pub fn repair(&self, id: SessionId) -> Result<Vec<Repaired>> {
+        let sessions = &self.store.sessions;
+        let held = LockFile::open(&self.locks, id)?.lock(&self.locks, self.patience)?;
+        let name = id.to_string();
+        let is_dir = |stat: rustix::fs::Stat| {
+            rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Directory
+        };
+        if sessions.stat(&name).is_ok_and(|stat| !is_dir(stat)) {
+            return Ok(vec![repair::session_name(sessions, id, &held)?]);
+        }
+        repair::session(sessions, id, &held)
+    }
+
+    /// Repairs the receipts, with every session locked.
+    ///
+    /// # Errors
+    /// As [`Writable::repair`].
+    pub fn repair_receipts(&self) -> Result<Vec<Repaired>> {
+        let lock =
+            |stripe| LockFile::of_stripe(&self.locks, stripe)?.lock(&self.locks, self.patience);
+        let held = (0..=u8::MAX).map(lock).collect::<Result<Vec<_>>>()?;
+        repair::receipts(&self.store.root, &held)
     }
 
     /// Rewrites a session's logs as one, without duplicates, damage and what was redacted; with
@@ -365,7 +431,11 @@ fn make_text(dir: &Dir, name: &str, text: &str) -> Result<()> {
     match dir.create_file(name) {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         made => made
-            .and_then(|mut file| file.write_all(text.as_bytes()))
+            .and_then(|mut file| {
+                file.write_all(text.as_bytes())?;
+                // A name without its text would stay so: git would merge without it.
+                file.sync_data()
+            })
             .doing("make", dir.path_of(name)),
     }
 }

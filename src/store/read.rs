@@ -32,7 +32,7 @@ pub struct Snapshot {
 
 /// How far the main log was read, and how to know it again.
 #[derive(Debug, PartialEq, Eq)]
-struct Mark {
+pub(super) struct Mark {
     identity: (u64, u64),
     consumed: u64,
     witness: Vec<u8>,
@@ -141,7 +141,7 @@ fn open_log(dir: &Dir, name: &str) -> Result<Option<File>> {
 }
 
 impl Mark {
-    fn set(file: &File, consumed: u64) -> io::Result<Self> {
+    pub(super) fn set(file: &File, consumed: u64) -> io::Result<Self> {
         let length = consumed.min(WITNESS);
         let mut witness = vec![0; usize::try_from(length).expect("at most 64")];
         file.read_exact_at(&mut witness, consumed - length)?;
@@ -152,7 +152,12 @@ impl Mark {
         })
     }
 
-    fn holds(&self, file: &File) -> bool {
+    /// Returns the offset up to which the log was read.
+    pub(super) fn consumed(&self) -> u64 {
+        self.consumed
+    }
+
+    pub(super) fn holds(&self, file: &File) -> bool {
         Self::set(file, self.consumed).is_ok_and(|now| now == *self)
     }
 }

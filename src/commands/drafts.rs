@@ -1,0 +1,82 @@
+//! Turns that are under way, failed or were killed; and the end of those nobody waits for.
+
+use super::{Answer, Outcome};
+use crate::cli::Invocation;
+use crate::error::Result;
+use crate::output::{Cleared, DraftList, DraftSummary};
+use crate::store::Store;
+use crate::store::draft::FoundDraft;
+
+/// Lists all drafts, oldest first.
+pub(super) fn list(invocation: &Invocation) -> Result<Outcome> {
+    let found = match Store::open(invocation.store.path()?)? {
+        Some(store) => store.drafts()?,
+        None => Vec::new(),
+    };
+    let drafts: Vec<DraftSummary> = found.into_iter().map(summary).collect();
+    let total = drafts.len();
+    Ok(answer(Answer::Drafts(DraftList {
+        drafts,
+        total,
+        warnings: Vec::new(),
+    })))
+}
+
+/// Removes the drafts nobody holds. A turn under way keeps its own.
+pub(super) fn clear(invocation: &Invocation) -> Result<Outcome> {
+    let (mut drafts, mut kept) = (Vec::new(), Vec::new());
+    if let Some(store) = Store::open(invocation.store.path()?)? {
+        let found = store.drafts()?;
+        if !found.is_empty() {
+            let writable = store.for_writing(invocation.lock_timeout)?;
+            for FoundDraft { id, under_way, .. } in found {
+                if under_way {
+                    kept.push(id);
+                } else {
+                    writable.remove_draft(id)?;
+                    drafts.push(id);
+                }
+            }
+        }
+    }
+    Ok(answer(Answer::Cleared(Cleared {
+        removed: drafts.len(),
+        drafts,
+        kept,
+        warnings: Vec::new(),
+    })))
+}
+
+fn answer(answer: Answer) -> Outcome {
+    Outcome {
+        answer,
+        warnings: Vec::new(),
+        notes: Vec::new(),
+        failure: None,
+    }
+}
+
+fn summary(found: FoundDraft) -> DraftSummary {
+    let FoundDraft {
+        id,
+        under_way,
+        draft,
+    } = found;
+    let mut summary = DraftSummary {
+        id,
+        session_id: None,
+        under_way,
+        timestamp: None,
+        prompt: None,
+        response: None,
+        error: None,
+    };
+    if let Some(draft) = draft {
+        summary.session_id = Some(draft.session);
+        summary.timestamp = Some(draft.ts);
+        summary.prompt = Some(draft.prompt);
+        summary.response = draft.response;
+        summary.error = draft.error;
+    }
+    summary
+}

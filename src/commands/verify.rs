@@ -1,0 +1,164 @@
+//! Every log read and every problem told; with `--repair`, put right first as far as it can be.
+
+use super::{Answer, Outcome};
+use crate::cli::Invocation;
+use crate::clock;
+use crate::error::{Code, Error, Result};
+use crate::output::{Checked, Found, Mended, Verified};
+use crate::session::id::{SessionId, SessionRef};
+use crate::store::repair::Repaired;
+use crate::store::verify::{Finding, Kind, Report};
+use crate::store::{Store, not_found};
+
+/// How often permissions are set right: a directory that was closed may have others beneath it.
+const DEPTH: usize = 3;
+
+/// Verifies the sessions that are named, or all of the store.
+///
+/// # Errors
+/// `session_*`; `store_*` when the store cannot be read at all. That something is wrong is in
+/// [`Outcome::failure`]: the answer says what.
+pub(super) fn run(named: &[SessionRef], repair: bool, invocation: &Invocation) -> Result<Outcome> {
+    let Some(store) = Store::open(invocation.store.path()?)? else {
+        return match named.first() {
+            Some(reference) => Err(not_found(reference)),
+            None => Ok(outcome(Report::default(), repair.then(Vec::new), None)),
+        };
+    };
+    let ids = named
+        .iter()
+        .map(|reference| find(&store, reference))
+        .collect::<Result<Vec<_>>>()?;
+    let named = (!ids.is_empty()).then_some(ids.as_slice());
+    let now = clock::now();
+    let report = store.verify(named, now)?;
+    if !repair || report.findings.is_empty() {
+        return Ok(outcome(report, repair.then(Vec::new), None));
+    }
+    let mut repaired = Vec::new();
+    let failed = mend(&store, named, report, invocation, &mut repaired).err();
+    Ok(outcome(store.verify(named, now)?, Some(repaired), failed))
+}
+
+/// A session to verify need not be one: whatever has its name can be looked at.
+fn find(store: &Store, reference: &SessionRef) -> Result<SessionId> {
+    let id = store.find(reference)?;
+    if store.has_name(id)? {
+        Ok(id)
+    } else {
+        Err(not_found(reference).session(id))
+    }
+}
+
+/// Puts right what can be: permissions first, since nothing is written to a store others may
+/// write to, and nothing read that is closed to its owner.
+fn mend(
+    store: &Store,
+    named: Option<&[SessionId]>,
+    mut report: Report,
+    invocation: &Invocation,
+    repaired: &mut Vec<Repaired>,
+) -> Result<()> {
+    for _ in 0..DEPTH {
+        let mut wrong = report.findings.iter().filter(|f| f.kind == Kind::WrongMode);
+        let before = repaired.len();
+        wrong.try_for_each(|finding| store.set_right_mode(finding).map(|r| repaired.push(r)))?;
+        if repaired.len() == before {
+            break;
+        }
+        report = store.verify(named, clock::now())?;
+    }
+    let writable = store.for_writing(invocation.lock_timeout)?;
+    let mut sessions: Vec<SessionId> = report
+        .findings
+        .iter()
+        .filter(|finding| is_mended_in_its_session(finding))
+        .filter_map(|finding| finding.session)
+        .collect();
+    sessions.dedup();
+    for id in sessions {
+        repaired.extend(writable.repair(id).map_err(|error| error.session(id))?);
+    }
+    let of_receipts = |finding: &Finding| {
+        finding.session.is_none() && matches!(finding.kind, Kind::DamagedReceipt | Kind::TornTail)
+    };
+    if report.findings.iter().any(of_receipts) {
+        repaired.extend(writable.repair_receipts()?);
+    }
+    Ok(())
+}
+
+fn is_mended_in_its_session(finding: &Finding) -> bool {
+    matches!(
+        finding.kind,
+        Kind::DamagedLine
+            | Kind::TornTail
+            | Kind::ConflictingEvent
+            | Kind::NotAFile
+            | Kind::NotADirectory
+    )
+}
+
+fn outcome(report: Report, repaired: Option<Vec<Repaired>>, failed: Option<Error>) -> Outcome {
+    let checked = report.checked;
+    let (problems, notes): (Vec<Finding>, Vec<Finding>) = report
+        .findings
+        .into_iter()
+        .partition(|finding| finding.kind.is_problem());
+    let failure = failed.or_else(|| damaged(&problems, repaired.is_some()));
+    let verified = Verified {
+        checked: Checked {
+            sessions: checked.sessions,
+            files: checked.files,
+            lines: checked.lines,
+            bytes: checked.bytes,
+        },
+        problems: problems.into_iter().map(found).collect(),
+        notes: notes.into_iter().map(found).collect(),
+        repaired: repaired.map(|repaired| repaired.into_iter().map(mended).collect()),
+        warnings: Vec::new(),
+    };
+    Outcome {
+        answer: Answer::Verified(verified),
+        warnings: Vec::new(),
+        notes: Vec::new(),
+        failure,
+    }
+}
+
+fn damaged(problems: &[Finding], was_repaired: bool) -> Option<Error> {
+    let what = match problems.len() {
+        0 => return None,
+        1 => "a problem".to_owned(),
+        n => format!("{n} problems"),
+    };
+    let error = Error::new(Code::Damaged, format!("the store has {what}"))
+        .because("the report on standard output says which");
+    Some(if was_repaired {
+        error.hint("what is left cannot be repaired here: each message says what it is")
+    } else {
+        error.hint("ollama-prompt session verify --repair moves damage aside and discards nothing")
+    })
+}
+
+fn found(finding: Finding) -> Found {
+    Found {
+        kind: finding.kind.name(),
+        session_id: finding.session,
+        path: finding.path,
+        offset: finding.offset,
+        bytes: finding.bytes,
+        message: finding.message,
+    }
+}
+
+fn mended(repaired: Repaired) -> Mended {
+    Mended {
+        kind: repaired.kind.name(),
+        session_id: repaired.session,
+        path: repaired.path,
+        offset: repaired.damage.as_ref().map(|damage| damage.offset),
+        bytes: repaired.damage.as_ref().map(|damage| damage.bytes),
+        moved_to: repaired.moved_to,
+    }
+}

@@ -1,0 +1,107 @@
+//! Events as they are appended, whichever process does it.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use super::{Answer, Outcome};
+use crate::cli::Invocation;
+use crate::clock;
+use crate::error::{Error, Result};
+use crate::ollama::SignalFlags;
+use crate::session::id::{SessionId, SessionRef};
+use crate::store::follow::Follower;
+use crate::store::{Store, not_found};
+
+/// The shortest time between two looks.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How much longer than a look the pause after it is, at the least: with very many sessions the
+/// watch is slower, and never takes more than a tenth of a processor.
+const RATIO: u32 = 10;
+
+/// A watch over a session, or all of them. Whoever prints looks again and again.
+#[derive(Debug)]
+pub struct Watch {
+    root: PathBuf,
+    only: Option<SessionId>,
+    follower: Follower,
+    signals: SignalFlags,
+    pause: Duration,
+}
+
+/// Begins a watch. The store need not be there yet; a session that is named must be.
+pub(super) fn run(
+    named: Option<&SessionRef>,
+    from_start: bool,
+    invocation: &Invocation,
+) -> Result<Outcome> {
+    let root = invocation.store.path()?.to_owned();
+    let signals = SignalFlags::listen()?;
+    let store = Store::open(&root)?;
+    let only = named
+        .map(|reference| {
+            let store = store.as_ref().ok_or_else(|| not_found(reference))?;
+            let id = store.find(reference)?;
+            if store.has_name(id)? {
+                Ok(id)
+            } else {
+                Err(not_found(reference).session(id))
+            }
+        })
+        .transpose()?;
+    let follower = match &store {
+        Some(store) if !from_start => Follower::from_now(store, only)?,
+        _ => Follower::default(),
+    };
+    let watch = Watch {
+        root,
+        only,
+        follower,
+        signals,
+        pause: PAUSE,
+    };
+    Ok(Outcome {
+        answer: Answer::Watch(Box::new(watch)),
+        warnings: Vec::new(),
+        notes: Vec::new(),
+        failure: None,
+    })
+}
+
+impl Watch {
+    /// Tells every event that has come since the last look.
+    ///
+    /// # Errors
+    /// The signal's that ends the watch; `store_*`.
+    pub fn look(&mut self, tell: &mut dyn FnMut(SessionId, &[u8])) -> Result<()> {
+        if let Some(error) = self.signals.first() {
+            return Err(self.named(error));
+        }
+        let began = Instant::now();
+        // Opened anew each time: it may be made, moved or restored meanwhile.
+        if let Some(store) = Store::open(&self.root)? {
+            self.follower.look(&store, self.only, clock::now(), tell)?;
+        }
+        self.pause = PAUSE.max(began.elapsed() * RATIO);
+        Ok(())
+    }
+
+    /// Returns how long to wait before the next look.
+    #[must_use]
+    pub fn pause(&self) -> Duration {
+        self.pause
+    }
+
+    /// Returns how many sessions there were at the beginning.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.follower.sessions()
+    }
+
+    fn named(&self, error: Error) -> Error {
+        match self.only {
+            Some(id) => error.session(id),
+            None => error,
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! Following: events as they come into the logs, whoever appends them.
+//!
+//! Whatever has changed is found by looking: one stat for a session's directory and one for each
+//! of its logs, 1.5 µs each. No lock is taken and nothing is written. An event is told once, by
+//! its id: when a log is replaced (compaction), copied in or merged it is read again, and what
+//! was told or was there at the beginning is known. Half an event is none: a line counts when it
+//! is whole, and a proper prefix of one never is.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+
+use rustix::fs::{FileType, Stat};
+
+use super::Store;
+use super::files::{Access, Dir, Doing};
+use super::layout::is_log_name;
+use super::log::{Damage, FromStart, Sink, scan};
+use super::read::Mark;
+use super::verify::logs;
+use crate::error::Result;
+use crate::session::event::{Event, Timestamp};
+use crate::session::id::{EventId, SessionId};
+
+/// How long after its last change a directory is listed anew at each look: two changes within
+/// one tick of the file system's clock look like one.
+const UNSETTLED_MS: u64 = 2_000;
+
+/// The sessions that are followed, and how far.
+#[derive(Debug, Default)]
+pub struct Follower {
+    followed: BTreeMap<SessionId, Followed>,
+}
+
+/// How far one session was read.
+#[derive(Debug, Default)]
+struct Followed {
+    /// Every event that was told, or was there at the beginning.
+    known: HashSet<EventId>,
+    logs: BTreeMap<String, Followable>,
+    directory: Option<Stamp>,
+}
+
+/// How far one log was read.
+#[derive(Debug, Default)]
+struct Followable {
+    stamp: Option<Stamp>,
+    mark: Option<Mark>,
+}
+
+/// What changes when a file or directory does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    identity: (u64, u64),
+    size: i64,
+    modified: (i64, u64),
+    changed: (i64, u64),
+}
+
+impl Stamp {
+    fn of(stat: &Stat) -> Self {
+        Self {
+            identity: (stat.st_dev, stat.st_ino),
+            size: stat.st_size,
+            modified: (stat.st_mtime, stat.st_mtime_nsec),
+            changed: (stat.st_ctime, stat.st_ctime_nsec),
+        }
+    }
+
+    /// Tells whether another change could still look the same.
+    fn is_unsettled(&self, now: Timestamp) -> bool {
+        let modified = u64::try_from(self.modified.0).unwrap_or(0) * 1000;
+        modified + UNSETTLED_MS > now.as_ms()
+    }
+}
+
+impl Follower {
+    /// Begins with what is in the store now: none of that is told.
+    ///
+    /// # Errors
+    /// When the sessions cannot be listed. One that cannot be read has nothing known of it.
+    pub fn from_now(store: &Store, only: Option<SessionId>) -> Result<Self> {
+        // How long each log is, quickly, is what "now" means; then what is in them.
+        let mut found = Vec::new();
+        for id in chosen(store, only)? {
+            let Ok(dir) = store.sessions.open_dir(&id.to_string()) else {
+                continue;
+            };
+            for name in logs(&dir).unwrap_or_default() {
+                if let Ok(stat) = dir.stat(&name) {
+                    found.push((id, name, stat));
+                }
+            }
+        }
+        let mut follower = Self::default();
+        for (id, name, stat) in found {
+            let followed = follower.followed.entry(id).or_default();
+            if let Ok(mark) = followed.learn(&store.sessions, id, &name, &stat) {
+                let log = Followable {
+                    stamp: None,
+                    mark: Some(mark),
+                };
+                followed.logs.insert(name, log);
+            }
+        }
+        Ok(follower)
+    }
+
+    /// Returns how many sessions are followed.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.followed.len()
+    }
+
+    /// Tells every event that has come since the last look, in the order of each log.
+    ///
+    /// # Errors
+    /// When the sessions cannot be listed, or the only one that is followed cannot be read.
+    pub fn look(
+        &mut self,
+        store: &Store,
+        only: Option<SessionId>,
+        now: Timestamp,
+        tell: &mut dyn FnMut(SessionId, &[u8]),
+    ) -> Result<()> {
+        for id in chosen(store, only)? {
+            let followed = self.followed.entry(id).or_default();
+            let looked = followed.look(&store.sessions, id, now, tell);
+            // One session that cannot be read is not the end of the others; `verify` tells it.
+            if only.is_some() {
+                looked.doing("read", store.sessions.path_of(id.to_string()))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn chosen(store: &Store, only: Option<SessionId>) -> Result<Vec<SessionId>> {
+    only.map_or_else(|| store.ids(), |id| Ok(vec![id]))
+}
+
+impl Followed {
+    /// Takes note of the events a log had when it was `stat`.
+    fn learn(
+        &mut self,
+        sessions: &Dir,
+        id: SessionId,
+        name: &str,
+        stat: &Stat,
+    ) -> io::Result<Mark> {
+        let file = sessions
+            .open_dir(&id.to_string())?
+            .open_file(name, Access::Read)?;
+        let same = Stamp::of(stat).identity == super::files::identity(&file)?;
+        let len = if same {
+            u64::try_from(stat.st_size).unwrap_or(0)
+        } else {
+            file.metadata()?.len()
+        };
+        let mut news = News {
+            known: &mut self.known,
+            id,
+            tell: &mut |_, _| {},
+        };
+        let scanned = scan(FromStart::of(&file).take(len), 0, &mut news)?;
+        Mark::set(&file, scanned.consumed)
+    }
+
+    fn look(
+        &mut self,
+        sessions: &Dir,
+        id: SessionId,
+        now: Timestamp,
+        tell: &mut dyn FnMut(SessionId, &[u8]),
+    ) -> io::Result<()> {
+        let name = id.to_string();
+        let stat = match sessions.stat(&name) {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => stat,
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            // Purged, or not made yet. What was told of it stays known: it may come back.
+            _ => {
+                self.logs.clear();
+                self.directory = None;
+                return Ok(());
+            }
+        };
+        let stamp = Stamp::of(&stat);
+        if self.directory != Some(stamp) || stamp.is_unsettled(now) {
+            let names = sessions.open_dir(&name)?.names()?;
+            self.logs.retain(|log, _| names.contains(log));
+            for log in names.into_iter().filter(|log| is_log_name(log)) {
+                self.logs.entry(log).or_default();
+            }
+            self.directory = Some(stamp);
+        }
+        for (log, followable) in &mut self.logs {
+            // A path of two parts, and nothing but a hint: what is read is opened step by step.
+            let stamp = match sessions.stat(&format!("{name}/{log}")) {
+                Ok(stat) => Stamp::of(&stat),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                Err(e) => return Err(e),
+            };
+            if followable.stamp == Some(stamp) {
+                continue;
+            }
+            let opened = sessions
+                .open_dir(&name)
+                .and_then(|dir| dir.open_file(log, Access::Read));
+            let file = match opened {
+                Ok(file) => file,
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                Err(e) => return Err(e),
+            };
+            let mut news = News {
+                known: &mut self.known,
+                id,
+                tell: &mut *tell,
+            };
+            followable.catch_up(&file, &mut news)?;
+            followable.stamp = Some(stamp);
+        }
+        Ok(())
+    }
+}
+
+impl Followable {
+    /// Reads what a log has more than when it was last read; all of it, if it is another one.
+    fn catch_up(&mut self, mut file: &File, news: &mut News<'_>) -> io::Result<()> {
+        let same = self.mark.as_ref().filter(|mark| mark.holds(file));
+        let from = same.map_or(0, Mark::consumed);
+        file.seek(SeekFrom::Start(from))?;
+        let scanned = scan(file, from, news)?;
+        self.mark = Some(Mark::set(file, scanned.consumed)?);
+        Ok(())
+    }
+}
+
+/// Tells the events that are not known yet.
+struct News<'a> {
+    known: &'a mut HashSet<EventId>,
+    id: SessionId,
+    tell: &'a mut dyn FnMut(SessionId, &[u8]),
+}
+
+impl Sink for News<'_> {
+    fn event(&mut self, event: Event, raw: &[u8], _: u64) {
+        if self.known.insert(event.id) {
+            (self.tell)(self.id, raw);
+        }
+    }
+
+    fn damage(&mut self, _: Damage) {}
+}
