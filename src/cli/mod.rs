@@ -46,6 +46,8 @@ pub enum Command {
     Turn(Box<Turn>),
     /// All sessions.
     ListSessions,
+    /// The index of sessions, made anew.
+    Reindex,
     /// One session.
     SessionInfo(SessionRef),
     /// The end of sessions not used for this many days.

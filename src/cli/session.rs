@@ -14,6 +14,8 @@ pub(super) enum Verb {
     List,
     /// Show a session: its settings and every message ever said
     Show(Named),
+    /// Rebuild the index that makes listing fast; it may be deleted at any time
+    Reindex,
 }
 
 /// One session, as it is typed.
@@ -29,6 +31,7 @@ impl Verb {
     pub(super) fn command(&self) -> Result<Command> {
         match self {
             Self::List => Ok(Command::ListSessions),
+            Self::Reindex => Ok(Command::Reindex),
             Self::Show(named) => Ok(Command::SessionInfo(session_ref(&named.id, "ID")?)),
         }
     }

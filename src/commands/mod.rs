@@ -14,7 +14,7 @@ mod turn;
 use crate::cli::{Command, Invocation};
 use crate::error::{Error, Result};
 use crate::ollama::Chunk;
-use crate::output::{Purged, SessionInfo, SessionList, TurnReport};
+use crate::output::{Purged, Reindexed, SessionInfo, SessionList, TurnReport};
 use crate::warning::Warning;
 
 /// What a command has to say.
@@ -28,6 +28,8 @@ pub enum Answer {
     Session(Box<SessionInfo>),
     /// Of a purge.
     Purged(Purged),
+    /// Of an index made anew.
+    Reindexed(Reindexed),
 }
 
 /// What a command did.
@@ -49,6 +51,7 @@ pub fn run(invocation: &Invocation, on_piece: &mut dyn FnMut(&Chunk)) -> Result<
     match &invocation.command {
         Command::Turn(turn) => turn::run(turn, invocation, on_piece),
         Command::ListSessions => list::run(invocation),
+        Command::Reindex => list::reindex(invocation),
         Command::SessionInfo(reference) => info::run(reference, invocation),
         Command::Purge { days } => purge::run(*days, invocation),
     }

@@ -94,6 +94,10 @@ impl Printer {
                 purged.warnings = warnings;
                 self.document(&purged);
             }
+            Answer::Reindexed(mut reindexed) => {
+                reindexed.warnings = warnings;
+                self.document(&reindexed);
+            }
         }
         if let Some(error) = failure {
             return Err(error);

@@ -204,7 +204,7 @@ pub struct SessionSummary {
     /// When its last turn was stored.
     pub last_used: Option<Timestamp>,
     /// Messages ever said, two a turn.
-    pub message_count: usize,
+    pub message_count: u64,
     /// Tokens of the turns that are in the context.
     pub context_tokens: u64,
     /// The context budget.
@@ -321,6 +321,18 @@ pub struct Purged {
     pub sessions: Vec<SessionId>,
     /// Bytes of their files.
     pub bytes_freed: u64,
+    /// What is worth telling.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// `session reindex`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Reindexed {
+    /// How many sessions the index has.
+    pub sessions: usize,
+    /// Bytes of the index.
+    pub bytes: u64,
     /// What is worth telling.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,

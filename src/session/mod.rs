@@ -5,3 +5,4 @@ pub mod context;
 pub mod event;
 pub mod fold;
 pub mod id;
+pub mod summary;

@@ -10,6 +10,7 @@
 //! │       └── events.jsonl              0600  its log
 //! ├── open/01KAV8Z0….json               0600  drafts: turns under way, failed or killed
 //! ├── locks/00 … ff                     0600  empty targets for flock
+//! ├── cache/index.jsonl                 0600  what the list shows; derived, may be deleted
 //! └── purged.jsonl                      0600  receipts of what was purged
 //! ```
 
@@ -19,6 +20,10 @@ pub const SESSIONS: &str = "sessions";
 pub const OPEN: &str = "open";
 /// The directory of lock files, beneath the root.
 pub const LOCKS: &str = "locks";
+/// The directory of what is derived, beneath the root.
+pub const CACHE: &str = "cache";
+/// The index of sessions, beneath [`CACHE`].
+pub const INDEX: &str = "index.jsonl";
 /// The receipts of purged sessions, beneath the root.
 pub const PURGED: &str = "purged.jsonl";
 /// The log writers append to, beneath a session's directory. Readers fold every file there that

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::session::event::Event;
 use crate::session::fold::Entry;
+use crate::session::id::EventId;
 
 /// The longest line that is read; longer ones are damage. An event is refused above this size
 /// before it is written.
@@ -32,10 +33,10 @@ pub struct Damage {
 }
 
 /// What a log, or the part of it that was read, holds.
-#[derive(Debug, Default, PartialEq)]
-pub struct Decoded {
+#[derive(Debug, PartialEq)]
+pub struct Decoded<T = Entry> {
     /// The events, in the order of the file.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<T>,
     /// What could not be read.
     pub damage: Vec<Damage>,
     /// Offset just past the last newline: what follows may still be being written.
@@ -43,6 +44,7 @@ pub struct Decoded {
     /// Whether some event does not stand where it was written, or not after all that have lower
     /// ids: the log was merged, edited or compacted.
     pub is_shuffled: bool,
+    last: Option<EventId>,
 }
 
 /// Reads the events that `reader` holds. `start` is the offset of its first byte in the log and
@@ -51,10 +53,29 @@ pub struct Decoded {
 /// # Errors
 /// As the reader says. Damage is no error.
 pub fn decode(reader: impl Read, start: u64) -> io::Result<Decoded> {
+    decode_as(reader, start, |event, raw| Entry {
+        event,
+        raw: raw.to_vec(),
+    })
+}
+
+/// Reads the events that `reader` holds, as [`decode`] does, and keeps of each what `keep` makes of
+/// it and its bytes: who needs no texts does not hold them.
+///
+/// # Errors
+/// As the reader says. Damage is no error.
+pub fn decode_as<T>(
+    reader: impl Read,
+    start: u64,
+    keep: impl Fn(Event, &[u8]) -> T,
+) -> io::Result<Decoded<T>> {
     let mut reader = BufReader::with_capacity(PIECE, reader);
     let mut decoded = Decoded {
+        entries: Vec::new(),
+        damage: Vec::new(),
         consumed: start,
-        ..Decoded::default()
+        is_shuffled: false,
+        last: None,
     };
     let mut line = Vec::new();
     loop {
@@ -69,7 +90,7 @@ pub fn decode(reader: impl Read, start: u64) -> io::Result<Decoded> {
         }
         if line.last() == Some(&b'\n') {
             decoded.consumed += read;
-            decoded.line(&line, offset);
+            decoded.line(&line, offset, &keep);
         } else if read > LONGEST_LINE {
             line = Vec::new();
             let (skipped, ended) = skip_line(&mut reader)?;
@@ -84,13 +105,7 @@ pub fn decode(reader: impl Read, start: u64) -> io::Result<Decoded> {
         } else {
             let line = trim(&line);
             if let Ok(event) = Event::from_slice(line) {
-                decoded.take(
-                    Entry {
-                        event,
-                        raw: line.to_vec(),
-                    },
-                    offset,
-                );
+                decoded.take(event, line, offset, &keep);
             }
             return Ok(decoded);
         }
@@ -115,21 +130,15 @@ fn skip_line(reader: &mut impl BufRead) -> io::Result<(u64, bool)> {
     }
 }
 
-impl Decoded {
+impl<T> Decoded<T> {
     /// Takes what a whole line holds: one event, or what can be salvaged of the debris.
-    fn line(&mut self, line: &[u8], offset: u64) {
+    fn line(&mut self, line: &[u8], offset: u64, keep: &impl Fn(Event, &[u8]) -> T) {
         let trimmed = trim(line);
         if trimmed.is_empty() {
             return;
         }
         if let Ok(event) = Event::from_slice(trimmed) {
-            self.take(
-                Entry {
-                    event,
-                    raw: trimmed.to_vec(),
-                },
-                offset,
-            );
+            self.take(event, trimmed, offset, keep);
             return;
         }
         let mut debris = 0;
@@ -137,9 +146,9 @@ impl Decoded {
         while let Some(found) = find(&line[from..], EVENT_START) {
             let start = from + found;
             from = start + 1;
-            if let Some((entry, end)) = event_at(&line[start..]) {
+            if let Some((event, raw, end)) = event_at(&line[start..]) {
                 self.debris(&line[debris..start], offset + debris as u64);
-                self.take(entry, offset + start as u64);
+                self.take(event, raw, offset + start as u64, keep);
                 from = start + end;
                 debris = from;
             }
@@ -148,13 +157,11 @@ impl Decoded {
     }
 
     /// Takes an event that stands at `offset`.
-    fn take(&mut self, entry: Entry, offset: u64) {
-        let follows = self
-            .entries
-            .last()
-            .is_none_or(|last| last.event.id < entry.event.id);
-        self.is_shuffled |= !follows || entry.event.at != Some(offset);
-        self.entries.push(entry);
+    fn take(&mut self, event: Event, raw: &[u8], offset: u64, keep: &impl Fn(Event, &[u8]) -> T) {
+        let follows = self.last.is_none_or(|last| last < event.id);
+        self.is_shuffled |= !follows || event.at != Some(offset);
+        self.last = Some(event.id);
+        self.entries.push(keep(event, raw));
     }
 
     fn debris(&mut self, bytes: &[u8], offset: u64) {
@@ -167,18 +174,12 @@ impl Decoded {
     }
 }
 
-/// Reads the event that `bytes` begin with, whatever follows it, and where it ends.
-fn event_at(bytes: &[u8]) -> Option<(Entry, usize)> {
+/// Reads the event that `bytes` begin with, whatever follows it: event, bytes, where it ends.
+fn event_at(bytes: &[u8]) -> Option<(Event, &[u8], usize)> {
     let mut objects = serde_json::Deserializer::from_slice(bytes).into_iter::<&RawValue>();
     let raw = objects.next()?.ok()?.get().as_bytes();
     let event = Event::from_slice(raw).ok()?;
-    Some((
-        Entry {
-            event,
-            raw: raw.to_vec(),
-        },
-        objects.byte_offset(),
-    ))
+    Some((event, raw, objects.byte_offset()))
 }
 
 /// Takes off what surrounds an event without harm: NULs (pages a crash left empty), white space,

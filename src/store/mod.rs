@@ -8,13 +8,14 @@
 //! * a lock is held for the write, never across the model's answer and not across the sync;
 //! * nothing is removed but by purge, which leaves a receipt.
 //!
-//! Not here yet: the index, compaction, merge and verify. The index will be a cache that
-//! [`Store::ids`] and [`Store::read`] do not know of; compaction will rewrite a session under the
-//! lock of `lock.rs` and the rules of `log.rs`.
+//! Not here yet: compaction and verify. Compaction will rewrite a session under the lock of
+//! `lock.rs` and the rules of `log.rs`. The index is a cache that [`Store::ids`] and
+//! [`Store::read`] do not know of.
 
 pub mod append;
 pub mod draft;
 pub mod files;
+pub mod index;
 pub mod layout;
 pub mod lock;
 pub mod log;
@@ -30,6 +31,7 @@ use std::time::Duration;
 use append::{Appended, Writer};
 use draft::{Draft, FoundDraft, OpenDraft};
 use files::{Dir, Doing, check_owner};
+use index::Listing;
 use layout::{DIRECTORY_MODE, GITATTRIBUTES, GITIGNORE, LOCKS, OPEN, SESSIONS};
 use lock::LockFile;
 use purge::Receipt;
@@ -108,11 +110,9 @@ impl Store {
             .for_each_name(|name| {
                 // Only the one spelling a session has: `sessions` may be on a file system
                 // that tells no upper from lower case.
-                ids.extend(
-                    name.parse()
-                        .ok()
-                        .filter(|id: &SessionId| id.to_string() == name),
-                );
+                if name.len() == 36 && !name.bytes().any(|b| b.is_ascii_uppercase()) {
+                    ids.extend(name.parse::<SessionId>());
+                }
             })
             .doing("list", self.sessions.path())?;
         ids.sort_unstable();
@@ -152,6 +152,23 @@ impl Store {
     /// When it is there and cannot be read.
     pub fn read(&self, id: SessionId, extent: Extent) -> Result<Option<Snapshot>> {
         read::read(&self.sessions, id, extent)
+    }
+
+    /// Lists all sessions, reading those that changed since the index was written.
+    ///
+    /// # Errors
+    /// When the directory of sessions cannot be listed. A session that cannot be read is part of
+    /// the listing.
+    pub fn list(&self) -> Result<Listing> {
+        index::list(self)
+    }
+
+    /// Makes the index anew and lists all sessions. Returns the size of the index besides.
+    ///
+    /// # Errors
+    /// As [`Store::list`]; `store_*` when the index cannot be written.
+    pub fn reindex(&self) -> Result<(Listing, u64)> {
+        index::rebuild(self)
     }
 
     /// Opens what writing needs, making it when missing. `patience` is the longest wait for a

@@ -7,11 +7,12 @@ use std::os::unix::fs::FileExt;
 
 use super::files::{Access, Dir, Doing, identity};
 use super::layout::{LOG, is_log_name};
-use super::log::{Damage, Decoded, decode};
+use super::log::{Damage, Decoded, decode, decode_as};
 use super::tail::read_tail;
 use crate::error::Result;
 use crate::session::fold::{Session, fold};
 use crate::session::id::SessionId;
+use crate::session::summary::{Outline, Summary, Verdict, summarize};
 
 /// How much before the end of what was read is compared to see that it is still the same log.
 const WITNESS: u64 = 64;
@@ -59,6 +60,32 @@ pub fn read(sessions: &Dir, id: SessionId, extent: Extent) -> Result<Option<Snap
     };
     let snapshot = read_dir(&dir, extent)?;
     Ok(snapshot.session.created.is_some().then_some(snapshot))
+}
+
+/// Reads what a list shows of the session in `dir`, and how many places of its logs are damaged,
+/// holding no text. `None` where there is no event.
+///
+/// # Errors
+/// As [`read`].
+pub(super) fn read_summary(dir: &Dir) -> Result<Option<(Summary, usize)>> {
+    let mut outlines: Vec<Outline> = Vec::new();
+    let mut damaged = 0;
+    for name in other_logs(dir)?.iter().map(String::as_str).chain([LOG]) {
+        if let Some(file) = open_log(dir, name)? {
+            let decoded = decode_as(&file, 0, |event, _| event.into());
+            let decoded = decoded.doing("read", dir.path_of(name))?;
+            outlines.extend(decoded.entries);
+            damaged += decoded.damage.len();
+        }
+    }
+    match summarize(outlines) {
+        Verdict::Empty => Ok(None),
+        Verdict::Known(summary) => Ok(Some((summary, damaged))),
+        Verdict::AskTheLines => {
+            let snapshot = read_dir(dir, Extent::History)?;
+            Ok(Summary::of(&snapshot.session).map(|summary| (summary, snapshot.damage.len())))
+        }
+    }
 }
 
 fn read_dir(dir: &Dir, extent: Extent) -> Result<Snapshot> {
@@ -117,7 +144,7 @@ fn read_end(dir: &Dir) -> Result<Option<Snapshot>> {
     read().doing("read", dir.path_of(LOG))
 }
 
-fn other_logs(dir: &Dir) -> Result<Vec<String>> {
+pub(super) fn other_logs(dir: &Dir) -> Result<Vec<String>> {
     let mut others = Vec::new();
     dir.for_each_name(|name| {
         if is_log_name(name) && name != LOG {

@@ -2,4 +2,5 @@
 //! server in this process. One binary, so that it is linked once.
 
 mod docs;
+mod index;
 mod support;
