@@ -48,6 +48,13 @@ pub enum Command {
     ListSessions,
     /// The index of sessions, made anew.
     Reindex,
+    /// The union with another copy of the store.
+    Merge {
+        /// Its root, or its directory of sessions.
+        dir: PathBuf,
+        /// Whether sessions that were purged here come back.
+        include_purged: bool,
+    },
     /// One session.
     SessionInfo(SessionRef),
     /// The end of sessions not used for this many days.

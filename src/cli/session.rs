@@ -1,6 +1,8 @@
 //! `ollama-prompt session VERB`: managing what is stored. The verbs as they are typed, and what
 //! they ask for.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 
 use super::Command;
@@ -16,6 +18,19 @@ pub(super) enum Verb {
     Show(Named),
     /// Rebuild the index that makes listing fast; it may be deleted at any time
     Reindex,
+    /// Add what another copy of the store has more; merging twice adds nothing
+    Merge(Merge),
+}
+
+/// Another copy of the store, as it is typed.
+#[derive(Debug, Args)]
+pub(super) struct Merge {
+    /// The other copy: its root, or its directory `sessions`
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+    /// Bring back sessions that were purged here
+    #[arg(long)]
+    include_purged: bool,
 }
 
 /// One session, as it is typed.
@@ -32,6 +47,10 @@ impl Verb {
         match self {
             Self::List => Ok(Command::ListSessions),
             Self::Reindex => Ok(Command::Reindex),
+            Self::Merge(merge) => Ok(Command::Merge {
+                dir: merge.dir.clone(),
+                include_purged: merge.include_purged,
+            }),
             Self::Show(named) => Ok(Command::SessionInfo(session_ref(&named.id, "ID")?)),
         }
     }

@@ -6,6 +6,7 @@ mod exchange;
 mod info;
 mod keep;
 mod list;
+mod merge;
 mod place;
 mod purge;
 mod request;
@@ -14,7 +15,7 @@ mod turn;
 use crate::cli::{Command, Invocation};
 use crate::error::{Error, Result};
 use crate::ollama::Chunk;
-use crate::output::{Purged, Reindexed, SessionInfo, SessionList, TurnReport};
+use crate::output::{MergeReport, Purged, Reindexed, SessionInfo, SessionList, TurnReport};
 use crate::warning::Warning;
 
 /// What a command has to say.
@@ -28,6 +29,8 @@ pub enum Answer {
     Session(Box<SessionInfo>),
     /// Of a purge.
     Purged(Purged),
+    /// Of a merge.
+    Merged(MergeReport),
     /// Of an index made anew.
     Reindexed(Reindexed),
 }
@@ -51,6 +54,10 @@ pub fn run(invocation: &Invocation, on_piece: &mut dyn FnMut(&Chunk)) -> Result<
     match &invocation.command {
         Command::Turn(turn) => turn::run(turn, invocation, on_piece),
         Command::ListSessions => list::run(invocation),
+        Command::Merge {
+            dir,
+            include_purged,
+        } => merge::run(dir, *include_purged, invocation),
         Command::Reindex => list::reindex(invocation),
         Command::SessionInfo(reference) => info::run(reference, invocation),
         Command::Purge { days } => purge::run(*days, invocation),

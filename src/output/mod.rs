@@ -94,6 +94,10 @@ impl Printer {
                 purged.warnings = warnings;
                 self.document(&purged);
             }
+            Answer::Merged(mut merged) => {
+                merged.warnings = warnings;
+                self.document(&merged);
+            }
             Answer::Reindexed(mut reindexed) => {
                 reindexed.warnings = warnings;
                 self.document(&reindexed);

@@ -19,6 +19,7 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::hash::Hasher;
 use std::io::{self, BufWriter, Read, Write};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FileType, Stat};
@@ -40,6 +41,10 @@ const MARGIN: Duration = Duration::from_secs(2);
 
 /// The largest index that is read: a good million of sessions.
 const LARGEST: u64 = 1 << 29;
+
+/// How many threads look at sessions at the most, and how many sessions are worth one.
+const MOST_THREADS: usize = 8;
+const SHARE: usize = 1000;
 
 /// Who wrote the index: what another version computed is computed again.
 const APP: &str = concat!("ollama-prompt ", env!("CARGO_PKG_VERSION"));
@@ -114,22 +119,53 @@ enum Line<'a> {
     Nothing,
 }
 
+/// Looks at every session, with several threads where there are many: on a cold disk each look
+/// waits for it.
 fn look<'a>(store: &Store, index: &Index<'a>, now: Timestamp) -> Result<Vec<Row<'a>>> {
-    let mut path = String::new();
-    let rows = store.ids()?.into_iter().map(|id| {
-        let old = index.line(id);
-        if let Some(line) = old
-            && let Some(entry) = Entry::read(line)
-            && index.believes(&entry)
-            && entry.is_unchanged(&store.sessions, &mut path)
-        {
-            let found = Ok(Some((entry.summary(), entry.damaged)));
-            let line = Line::Kept(line);
-            return Row { id, found, line };
+    let ids = store.ids()?;
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let share = ids.len().div_ceil(threads.min(MOST_THREADS)).max(SHARE);
+    let look_at = |ids: &[SessionId]| -> Vec<Row<'a>> {
+        let mut path = String::new();
+        let rows = ids
+            .iter()
+            .map(|id| row(&store.sessions, *id, index, now, &mut path));
+        rows.collect()
+    };
+    if ids.len() <= share {
+        return Ok(look_at(&ids));
+    }
+    thread::scope(|scope| {
+        let shares = ids.chunks(share).map(|ids| scope.spawn(|| look_at(ids)));
+        let shares: Vec<_> = shares.collect();
+        let mut rows = Vec::with_capacity(ids.len());
+        for share in shares {
+            rows.extend(share.join().expect("a look does not panic"));
         }
-        read_again(&store.sessions, id, old, now)
-    });
-    Ok(rows.collect())
+        Ok(rows)
+    })
+}
+
+fn row<'a>(
+    sessions: &Dir,
+    id: SessionId,
+    index: &Index<'a>,
+    now: Timestamp,
+    path: &mut String,
+) -> Row<'a> {
+    let old = index.line(id);
+    if let Some(line) = old
+        && let Some(entry) = Entry::read(line)
+        && index.believes(&entry)
+        && entry.is_unchanged(sessions, path)
+    {
+        return Row {
+            id,
+            found: Ok(Some(entry.into_summary())),
+            line: Line::Kept(line),
+        };
+    }
+    read_again(sessions, id, old, now)
 }
 
 fn read_again<'a>(sessions: &Dir, id: SessionId, old: Option<&'a [u8]>, now: Timestamp) -> Row<'a> {
@@ -328,16 +364,18 @@ impl Entry {
                 .all(|(name, stamp)| is_same(stat(Some(name)), FileType::RegularFile, stamp))
     }
 
-    fn summary(&self) -> Summary {
+    /// Returns what the list shows, and how many places are damaged.
+    fn into_summary(self) -> (Summary, usize) {
         let time = |ms| chrono::DateTime::from_timestamp_millis(ms).unwrap_or_default();
-        Summary {
-            model: self.model.clone(),
+        let summary = Summary {
+            model: self.model,
             created: Timestamp(time(self.created)),
             last_used: Timestamp(time(self.last_used)),
             turns: self.turns,
             context_tokens: self.context_tokens,
             max_context_tokens: self.max_context_tokens,
-        }
+        };
+        (summary, self.damaged)
     }
 }
 
@@ -367,7 +405,7 @@ fn unsealed(line: &[u8]) -> Option<&[u8]> {
         .strip_prefix(SEAL.as_bytes())?
         .strip_suffix(b"\"}")
         .and_then(|sum| str::from_utf8(sum).ok())?;
-    (sum == format!("{:016x}", checksum(content))).then_some(line)
+    (u64::from_str_radix(sum, 16) == Ok(checksum(content))).then_some(line)
 }
 
 /// SipHash with fixed keys: what another release of the standard library makes of the same bytes

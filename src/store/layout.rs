@@ -31,6 +31,9 @@ pub const PURGED: &str = "purged.jsonl";
 pub const LOG: &str = "events.jsonl";
 /// What makes a file of a session's directory part of the session.
 pub const LOG_SUFFIX: &str = ".jsonl";
+/// The directory of bytes that are no text, beneath a session's directory; each file is named by
+/// its SHA-256.
+pub const BLOBS: &str = "blobs";
 /// The suffix of a draft.
 pub const DRAFT_SUFFIX: &str = ".json";
 /// The beginning of a temporary file's name.
@@ -53,4 +56,10 @@ pub const GITATTRIBUTES: &str = "*.jsonl -text merge=union\n";
 #[must_use]
 pub fn is_log_name(name: &str) -> bool {
     name.ends_with(LOG_SUFFIX) && !name.starts_with('.')
+}
+
+/// Tells whether a file of this name is one of a session's blobs.
+#[must_use]
+pub fn is_blob_name(name: &str) -> bool {
+    name.len() == 64 && name.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }

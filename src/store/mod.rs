@@ -19,6 +19,7 @@ pub mod index;
 pub mod layout;
 pub mod lock;
 pub mod log;
+pub mod merge;
 pub mod purge;
 pub mod read;
 pub mod tail;
@@ -105,18 +106,7 @@ impl Store {
     /// # Errors
     /// When the directory cannot be listed.
     pub fn ids(&self) -> Result<Vec<SessionId>> {
-        let mut ids = Vec::new();
-        self.sessions
-            .for_each_name(|name| {
-                // Only the one spelling a session has: `sessions` may be on a file system
-                // that tells no upper from lower case.
-                if name.len() == 36 && !name.bytes().any(|b| b.is_ascii_uppercase()) {
-                    ids.extend(name.parse::<SessionId>());
-                }
-            })
-            .doing("list", self.sessions.path())?;
-        ids.sort_unstable();
-        Ok(ids)
+        ids_in(&self.sessions)
     }
 
     /// Finds the session a user named. A full id is not looked for in the directory.
@@ -247,6 +237,21 @@ impl Writable<'_> {
         draft::remove(&self.open, id)
     }
 
+    /// Adds what another copy of the store has more; sessions that were purged here only if
+    /// `include_purged` says so.
+    ///
+    /// # Errors
+    /// `store_*` when something cannot be written here. What could not be read is part of the
+    /// result.
+    pub fn merge(
+        &self,
+        copy: &merge::Copy,
+        include_purged: bool,
+        durability: Durability,
+    ) -> Result<merge::Merged> {
+        merge::merge(self, copy, include_purged, durability)
+    }
+
     /// Purges a session if `unused` says so of its last use, seen under its lock.
     ///
     /// # Errors
@@ -261,6 +266,21 @@ impl Writable<'_> {
         let lock = LockFile::open(&self.locks, id)?.lock(&self.locks, self.patience)?;
         purge::purge(root, sessions, id, why, lock, unused)
     }
+}
+
+fn ids_in(sessions: &Dir) -> Result<Vec<SessionId>> {
+    let mut ids = Vec::new();
+    sessions
+        .for_each_name(|name| {
+            // Only the one spelling a session has: `sessions` may be on a file system that
+            // tells no upper from lower case.
+            if name.len() == 36 && !name.bytes().any(|b| b.is_ascii_uppercase()) {
+                ids.extend(name.parse::<SessionId>());
+            }
+        })
+        .doing("list", sessions.path())?;
+    ids.sort_unstable();
+    Ok(ids)
 }
 
 /// Returns the error for an id that names nothing.

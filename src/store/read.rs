@@ -10,6 +10,7 @@ use super::layout::{LOG, is_log_name};
 use super::log::{Damage, Decoded, decode, decode_as};
 use super::tail::read_tail;
 use crate::error::Result;
+use crate::session::event::Event;
 use crate::session::fold::{Session, fold};
 use crate::session::id::SessionId;
 use crate::session::summary::{Outline, Summary, Verdict, summarize};
@@ -68,16 +69,7 @@ pub fn read(sessions: &Dir, id: SessionId, extent: Extent) -> Result<Option<Snap
 /// # Errors
 /// As [`read`].
 pub(super) fn read_summary(dir: &Dir) -> Result<Option<(Summary, usize)>> {
-    let mut outlines: Vec<Outline> = Vec::new();
-    let mut damaged = 0;
-    for name in other_logs(dir)?.iter().map(String::as_str).chain([LOG]) {
-        if let Some(file) = open_log(dir, name)? {
-            let decoded = decode_as(&file, 0, |event, _| event.into());
-            let decoded = decoded.doing("read", dir.path_of(name))?;
-            outlines.extend(decoded.entries);
-            damaged += decoded.damage.len();
-        }
-    }
+    let (outlines, damaged) = decode_logs(dir, |event, _| Outline::from(event))?;
     match summarize(outlines) {
         Verdict::Empty => Ok(None),
         Verdict::Known(summary) => Ok(Some((summary, damaged))),
@@ -86,6 +78,27 @@ pub(super) fn read_summary(dir: &Dir) -> Result<Option<(Summary, usize)>> {
             Ok(Summary::of(&snapshot.session).map(|summary| (summary, snapshot.damage.len())))
         }
     }
+}
+
+/// Reads every log in `dir`, the main one last, and keeps of each event what `keep` makes of it and
+/// its bytes. Returns that and how many places are damaged.
+///
+/// # Errors
+/// As [`read`].
+pub(super) fn decode_logs<T>(
+    dir: &Dir,
+    keep: impl Fn(Event, &[u8]) -> T,
+) -> Result<(Vec<T>, usize)> {
+    let mut kept = Vec::new();
+    let mut damaged = 0;
+    for name in other_logs(dir)?.iter().map(String::as_str).chain([LOG]) {
+        if let Some(file) = open_log(dir, name)? {
+            let decoded = decode_as(&file, 0, &keep).doing("read", dir.path_of(name))?;
+            kept.extend(decoded.entries);
+            damaged += decoded.damage.len();
+        }
+    }
+    Ok((kept, damaged))
 }
 
 fn read_dir(dir: &Dir, extent: Extent) -> Result<Snapshot> {

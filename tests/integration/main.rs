@@ -3,4 +3,5 @@
 
 mod docs;
 mod index;
+mod merge;
 mod support;
