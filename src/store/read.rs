@@ -241,3 +241,43 @@ impl Snapshot {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::event::Event;
+    use crate::session::fold::tests::any_event;
+    use proptest::prelude::*;
+    use std::io::Write;
+
+    /// A line of a log, or what became of one.
+    fn any_line() -> impl Strategy<Value = Vec<u8>> {
+        let whole = |event: Event| event.to_line().into_bytes();
+        prop_oneof![
+            8 => any_event().prop_map(whole),
+            1 => (any_event(), 0usize..80).prop_map(move |(event, cut)| whole(event)[..cut].to_vec()),
+            1 => (any_event(), any_event()).prop_map(move |(a, b)| [whole(a), whole(b)].concat()),
+            1 => any::<Vec<u8>>(),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_summary_without_texts_is_the_one_of_the_whole(
+            logs in prop::collection::vec(prop::collection::vec(any_line(), 0..20), 1..3),
+            is_sealed: bool,
+        ) {
+            let path = tempfile::TempDir::new().expect("a temporary directory");
+            let dir = Dir::open(path.path()).expect("a directory");
+            for (lines, name) in logs.iter().zip([LOG, "events.copy.jsonl"]) {
+                let mut bytes = lines.join(&b'\n');
+                bytes.extend(is_sealed.then_some(b'\n'));
+                let log = dir.create_file(name);
+                log.expect("a new file").write_all(&bytes).expect("writable");
+            }
+            let whole = read_dir(&dir, Extent::History).expect("readable");
+            let expected = Summary::of(&whole.session).map(|summary| (summary, whole.damage.len()));
+            prop_assert_eq!(read_summary(&dir).expect("readable"), expected);
+        }
+    }
+}
