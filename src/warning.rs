@@ -26,6 +26,20 @@ pub enum Warning {
         /// Why.
         cause: String,
     },
+    /// Parts of another copy of a session are no events.
+    DamagedCopy {
+        /// The session.
+        session: SessionId,
+        /// How many stretches of bytes could not be read.
+        places: usize,
+    },
+    /// A session of another copy was left out.
+    NotMerged {
+        /// The session.
+        session: SessionId,
+        /// Why.
+        cause: String,
+    },
     /// Locks do not work where the store is.
     NoLocks,
     /// Older turns left the context with this one.
@@ -88,6 +102,13 @@ impl fmt::Display for Warning {
             }
             Self::Unreadable { session, cause } => {
                 write!(f, "session {session} is not shown: {cause}")
+            }
+            Self::DamagedCopy { session, places } => write!(
+                f,
+                "{places} unreadable places in the other copy of session {session} were left there"
+            ),
+            Self::NotMerged { session, cause } => {
+                write!(f, "session {session} is not merged: {cause}")
             }
             Self::NoLocks => write!(
                 f,

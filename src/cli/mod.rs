@@ -46,6 +46,15 @@ pub enum Command {
     Turn(Box<Turn>),
     /// All sessions.
     ListSessions,
+    /// The index of sessions, made anew.
+    Reindex,
+    /// The union with another copy of the store.
+    Merge {
+        /// Its root, or its directory of sessions.
+        dir: PathBuf,
+        /// Whether sessions that were purged here come back.
+        include_purged: bool,
+    },
     /// One session.
     SessionInfo(SessionRef),
     /// The exact request that was sent for a turn.

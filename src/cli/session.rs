@@ -1,6 +1,7 @@
 //! `ollama-prompt session VERB`: managing what is stored. The verbs as they are typed, and what
 //! they ask for.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -36,6 +37,10 @@ pub(super) enum Verb {
     Watch(Watch),
     /// Read every log and report every problem; exit status 9 if there is one
     Verify(Verify),
+    /// Rebuild the index that makes listing fast; it may be deleted at any time
+    Reindex,
+    /// Add what another copy of the store has more; merging twice adds nothing
+    Merge(Merge),
 }
 
 /// `session show`, as it is typed.
@@ -97,6 +102,17 @@ pub(super) struct Verify {
     /// Move damaged bytes to a file beside the log and set permissions right; nothing is discarded
     #[arg(long)]
     repair: bool,
+}
+
+/// Another copy of the store, as it is typed.
+#[derive(Debug, Args)]
+pub(super) struct Merge {
+    /// The other copy: its root, or its directory `sessions`
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+    /// Bring back sessions that were purged here
+    #[arg(long)]
+    include_purged: bool,
 }
 
 /// One session, as it is typed.
@@ -215,6 +231,11 @@ impl Verb {
     pub(super) fn command(&self, env: &Env) -> Result<Command> {
         match self {
             Self::List => Ok(Command::ListSessions),
+            Self::Reindex => Ok(Command::Reindex),
+            Self::Merge(merge) => Ok(Command::Merge {
+                dir: merge.dir.clone(),
+                include_purged: merge.include_purged,
+            }),
             Self::Show(show) => show.command(),
             Self::Pin(turn) => Ok(Command::Pin {
                 turn: turn.address()?,

@@ -5,38 +5,20 @@ use std::cmp::Reverse;
 use super::{Answer, Outcome};
 use crate::cli::Invocation;
 use crate::error::Result;
-use crate::output::{SessionList, SessionSummary};
-use crate::session::fold::Session;
-use crate::session::id::SessionId;
+use crate::output::{Reindexed, SessionList, SessionSummary};
 use crate::store::Store;
-use crate::store::read::Extent;
+use crate::store::index::{Listed, Listing};
 use crate::warning::Warning;
 
 /// Lists all sessions, the last used first. One that cannot be read is told and left out.
 pub(super) fn run(invocation: &Invocation) -> Result<Outcome> {
-    let mut sessions = Vec::new();
-    let mut warnings = Vec::new();
-    if let Some(store) = Store::open(invocation.store.path()?)? {
-        for id in store.ids()? {
-            match store.read(id, Extent::History) {
-                Ok(Some(snapshot)) => {
-                    let places = snapshot.damage.len();
-                    if places > 0 {
-                        warnings.push(Warning::Damaged {
-                            session: id,
-                            places,
-                        });
-                    }
-                    sessions.push(summary(id, &snapshot.session));
-                }
-                Ok(None) => {}
-                Err(error) => warnings.push(Warning::Unreadable {
-                    session: id,
-                    cause: error.to_string(),
-                }),
-            }
-        }
-    }
+    let listing = match Store::open(invocation.store.path()?)? {
+        Some(store) => store.list()?,
+        None => Listing::default(),
+    };
+    let warnings = warnings(&listing);
+    let listed = listing.sessions.into_iter().map(shown);
+    let mut sessions: Vec<SessionSummary> = listed.collect();
     sessions.sort_by_key(|session| Reverse((session.last_used, session.session_id)));
     let total = sessions.len();
     let list = SessionList {
@@ -52,14 +34,47 @@ pub(super) fn run(invocation: &Invocation) -> Result<Outcome> {
     })
 }
 
-fn summary(id: SessionId, session: &Session) -> SessionSummary {
+/// Makes the index anew.
+pub(super) fn reindex(invocation: &Invocation) -> Result<Outcome> {
+    let (listing, bytes) = match Store::open(invocation.store.path()?)? {
+        Some(store) => store.reindex()?,
+        None => (Listing::default(), 0),
+    };
+    Ok(Outcome {
+        notes: Vec::new(),
+        warnings: warnings(&listing),
+        answer: Answer::Reindexed(Reindexed {
+            sessions: listing.sessions.len(),
+            bytes,
+            warnings: Vec::new(),
+        }),
+        failure: None,
+    })
+}
+
+fn warnings(listing: &Listing) -> Vec<Warning> {
+    let damaged = listing.sessions.iter().filter(|listed| listed.damaged > 0);
+    let damaged = damaged.map(|listed| Warning::Damaged {
+        session: listed.id,
+        places: listed.damaged,
+    });
+    let unreadable = listing.unreadable.iter();
+    let unreadable = unreadable.map(|(session, error)| Warning::Unreadable {
+        session: *session,
+        cause: error.to_string(),
+    });
+    damaged.chain(unreadable).collect()
+}
+
+fn shown(listed: Listed) -> SessionSummary {
+    let Listed { id, summary, .. } = listed;
     SessionSummary {
         session_id: id,
-        model_name: session.settings.model.clone(),
-        created_at: session.created,
-        last_used: session.last_used(),
-        message_count: session.turns.len() * 2,
-        context_tokens: session.context_tokens(),
-        max_context_tokens: session.settings.max_context_tokens,
+        model_name: summary.model,
+        created_at: Some(summary.created),
+        last_used: Some(summary.last_used),
+        message_count: summary.turns * 2,
+        context_tokens: summary.context_tokens,
+        max_context_tokens: summary.max_context_tokens,
     }
 }

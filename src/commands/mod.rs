@@ -10,6 +10,7 @@ mod exchange;
 mod info;
 mod keep;
 mod list;
+mod merge;
 mod pin;
 mod place;
 mod prune;
@@ -27,8 +28,8 @@ use crate::cli::{Command, Invocation};
 use crate::error::{Error, Result};
 use crate::ollama::Chunk;
 use crate::output::{
-    Cleared, Compactions, DraftList, Pinned, PlanReport, Pruned, Purged, SentReport, SessionInfo,
-    SessionList, TurnReport, Verified,
+    Cleared, Compactions, DraftList, MergeReport, Pinned, PlanReport, Pruned, Purged, Reindexed,
+    SentReport, SessionInfo, SessionList, TurnReport, Verified,
 };
 use crate::warning::Warning;
 
@@ -61,6 +62,10 @@ pub enum Answer {
     Watch(Box<Watch>),
     /// Of a verification.
     Verified(Verified),
+    /// Of a merge.
+    Merged(MergeReport),
+    /// Of an index made anew.
+    Reindexed(Reindexed),
 }
 
 /// What a command did.
@@ -85,6 +90,11 @@ pub fn run(invocation: &Invocation, on_piece: &mut dyn FnMut(&Chunk)) -> Result<
     match &invocation.command {
         Command::Turn(turn) => turn::run(turn, invocation, on_piece),
         Command::ListSessions => list::run(invocation),
+        Command::Merge {
+            dir,
+            include_purged,
+        } => merge::run(dir, *include_purged, invocation),
+        Command::Reindex => list::reindex(invocation),
         Command::SessionInfo(reference) => info::run(reference, invocation),
         Command::SentContext { session, turn } => context::run(session, *turn, invocation),
         Command::Pin { turn, is_pinned } => pin::run(turn, *is_pinned, invocation),

@@ -128,6 +128,14 @@ impl Printer {
                 verified.warnings = warnings;
                 self.document(&verified);
             }
+            Answer::Merged(mut merged) => {
+                merged.warnings = warnings;
+                self.document(&merged);
+            }
+            Answer::Reindexed(mut reindexed) => {
+                reindexed.warnings = warnings;
+                self.document(&reindexed);
+            }
         }
         if let Some(error) = failure {
             return Err(error);

@@ -372,7 +372,7 @@ pub struct SessionSummary {
     /// When its last turn was stored.
     pub last_used: Option<Timestamp>,
     /// Messages ever said, two a turn.
-    pub message_count: usize,
+    pub message_count: u64,
     /// Tokens of the turns that are in the context.
     pub context_tokens: u64,
     /// The context budget.
@@ -562,4 +562,32 @@ impl CompactedSession {
             damaged_bytes_moved_to,
         }
     }
+}
+
+/// `session reindex`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Reindexed {
+    /// How many sessions the index has.
+    pub sessions: usize,
+    /// Bytes of the index.
+    pub bytes: u64,
+    /// What is worth telling.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// `session merge`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct MergeReport {
+    /// How many sessions were not here.
+    pub sessions_added: usize,
+    /// How many sessions got events.
+    pub sessions_changed: usize,
+    /// How many events were added, those of new sessions included.
+    pub events_added: u64,
+    /// Sessions that were purged here and are left out.
+    pub skipped_purged: Vec<SessionId>,
+    /// What is worth telling.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }

@@ -36,6 +36,12 @@ impl Timestamp {
         Self(DateTime::from_timestamp_millis(ms).unwrap_or_default())
     }
 
+    /// Returns the moment without what is finer than a millisecond, as it is printed.
+    #[must_use]
+    pub fn to_the_millisecond(self) -> Self {
+        Self(DateTime::from_timestamp_millis(self.0.timestamp_millis()).unwrap_or(self.0))
+    }
+
     /// Returns milliseconds since 1970; a moment before it is 0.
     #[must_use]
     pub fn as_ms(self) -> u64 {

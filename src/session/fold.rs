@@ -266,13 +266,13 @@ impl Session {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::super::event::KeptTurn;
     use super::super::event::tests::{event, id, turn};
     use super::*;
     use proptest::prelude::*;
 
-    fn entry(event: Event) -> Entry {
+    pub(crate) fn entry(event: Event) -> Entry {
         Entry {
             raw: event.to_line().into_bytes(),
             event,
@@ -307,7 +307,7 @@ mod tests {
     }
 
     /// Any event of a small world, so that ids collide and horizons cross.
-    fn any_event() -> impl Strategy<Value = Event> {
+    pub(crate) fn any_event() -> impl Strategy<Value = Event> {
         (1u64..30, 0..4, 1u64..30).prop_map(|(at, kind, other)| match kind {
             0 => set(at, &format!("m{other}")),
             1 => prune(at, other),

@@ -7,3 +7,4 @@ pub mod fold;
 pub mod id;
 pub mod importance;
 pub mod redact;
+pub mod summary;

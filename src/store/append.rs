@@ -267,7 +267,7 @@ pub fn too_long(bytes: u64) -> Error {
 
 /// Writes all of `bytes` or, as far as that can still be done, nothing: a short or failed write
 /// is rolled back by cutting off our own bytes, if they are still the last ones.
-fn write_whole(mut log: &File, bytes: &[u8], len: u64) -> io::Result<()> {
+pub(super) fn write_whole(mut log: &File, bytes: &[u8], len: u64) -> io::Result<()> {
     let mut written = 0;
     while written < bytes.len() {
         match log.write(&bytes[written..]) {

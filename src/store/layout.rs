@@ -13,6 +13,7 @@
 //! ├── open/01KAV8Z0….json               0600  drafts: turns under way, failed or killed
 //! ├── locks/00 … ff                     0600  empty targets for flock
 //! ├── cache/models.json                 0600  the windows models have; may be deleted at any time
+//! ├── cache/index.jsonl                 0600  what the list shows; derived, may be deleted
 //! └── purged.jsonl                      0600  receipts of what was purged
 //! ```
 
@@ -26,6 +27,8 @@ pub const LOCKS: &str = "locks";
 pub const CACHE: &str = "cache";
 /// What is remembered of models, beneath [`CACHE`].
 pub const MODELS: &str = "models.json";
+/// The index of sessions, beneath [`CACHE`].
+pub const INDEX: &str = "index.jsonl";
 /// The receipts of purged sessions, beneath the root.
 pub const PURGED: &str = "purged.jsonl";
 /// The log writers append to, beneath a session's directory. Readers fold every file there that
@@ -33,7 +36,8 @@ pub const PURGED: &str = "purged.jsonl";
 pub const LOG: &str = "events.jsonl";
 /// What makes a file of a session's directory part of the session.
 pub const LOG_SUFFIX: &str = ".jsonl";
-/// The directory of bytes that are no text, beneath a session's directory.
+/// The directory of bytes that are no text, beneath a session's directory; each file is named by
+/// its SHA-256.
 pub const BLOBS: &str = "blobs";
 /// The suffix of a draft.
 pub const DRAFT_SUFFIX: &str = ".json";

@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 
 use crate::session::event::Event;
 use crate::session::fold::Entry;
+use crate::session::id::EventId;
 
 /// The longest line that is read; longer ones are damage. An event is refused above this size
 /// before it is written.
@@ -38,10 +39,10 @@ pub struct Damage {
 }
 
 /// What a log, or the part of it that was read, holds.
-#[derive(Debug, Default, PartialEq)]
-pub struct Decoded {
+#[derive(Debug, PartialEq)]
+pub struct Decoded<T = Entry> {
     /// The events, in the order of the file.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<T>,
     /// What could not be read.
     pub damage: Vec<Damage>,
     /// Offset just past the last newline: what follows may still be being written.
@@ -49,6 +50,7 @@ pub struct Decoded {
     /// Whether some event does not stand where it was written, or not after all that have lower
     /// ids: the log was merged, edited or compacted.
     pub is_shuffled: bool,
+    last: Option<EventId>,
 }
 
 /// Who is told what a log holds, as it is read.
@@ -98,9 +100,57 @@ pub struct Scanned {
 /// # Errors
 /// As the reader says. Damage is no error.
 pub fn decode(reader: impl Read, start: u64) -> io::Result<Decoded> {
-    let mut decoded = Decoded::default();
-    decoded.consumed = scan(reader, start, &mut decoded)?.consumed;
-    Ok(decoded)
+    decode_as(reader, start, |event, raw| Entry {
+        event,
+        raw: raw.to_vec(),
+    })
+}
+
+/// Reads the events that `reader` holds, as [`decode`] does, and keeps of each what `keep` makes of
+/// it and its bytes: who needs no texts does not hold them.
+///
+/// # Errors
+/// As the reader says. Damage is no error.
+pub fn decode_as<T>(
+    reader: impl Read,
+    start: u64,
+    keep: impl Fn(Event, &[u8]) -> T,
+) -> io::Result<Decoded<T>> {
+    let decoded = Decoded {
+        entries: Vec::new(),
+        damage: Vec::new(),
+        consumed: start,
+        is_shuffled: false,
+        last: None,
+    };
+    let mut keeping = Keeping { decoded, keep };
+    let consumed = scan(reader, start, &mut keeping)?.consumed;
+    Ok(Decoded {
+        consumed,
+        ..keeping.decoded
+    })
+}
+
+/// A sink that keeps something of each event.
+struct Keeping<T, F> {
+    decoded: Decoded<T>,
+    keep: F,
+}
+
+impl<T, F: Fn(Event, &[u8]) -> T> Sink for Keeping<T, F> {
+    fn event(&mut self, mut event: Event, raw: &[u8], offset: u64) {
+        let decoded = &mut self.decoded;
+        let follows = decoded.last.is_none_or(|last| last < event.id);
+        decoded.is_shuffled |= !follows || event.at != Some(offset);
+        decoded.last = Some(event.id);
+        // From here on it is where it stands, whatever was written of that.
+        event.at = Some(offset);
+        decoded.entries.push((self.keep)(event, raw));
+    }
+
+    fn damage(&mut self, damage: Damage) {
+        self.decoded.damage.push(damage);
+    }
 }
 
 /// Reads the events that `reader` holds, one at a time, and holds none of them.
@@ -215,22 +265,6 @@ fn tell_debris(bytes: &[u8], offset: u64, sink: &mut impl Sink) {
 /// Returns where `part` of `line`, got by trimming it, begins in it.
 fn position(part: &[u8], line: &[u8]) -> u64 {
     (part.as_ptr().addr() - line.as_ptr().addr()) as u64
-}
-
-impl Sink for Decoded {
-    fn event(&mut self, mut event: Event, raw: &[u8], offset: u64) {
-        let last = self.entries.last();
-        let follows = last.is_none_or(|last| last.event.id < event.id);
-        self.is_shuffled |= !follows || event.at != Some(offset);
-        // From here on it is where it stands, whatever was written of that.
-        event.at = Some(offset);
-        let raw = raw.to_vec();
-        self.entries.push(Entry { event, raw });
-    }
-
-    fn damage(&mut self, damage: Damage) {
-        self.damage.push(damage);
-    }
 }
 
 /// Reads the event that `bytes` begin with, whatever follows it, and its own bytes.

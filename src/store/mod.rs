@@ -8,7 +8,7 @@
 //! * a lock is held for the write, never across the model's answer and not across the sync;
 //! * nothing is removed but by purge, which leaves a receipt, and by compaction, which is asked for.
 //!
-//! Not here yet: the index and merge. The index will be a cache that [`Store::ids`] and
+//! The index is a cache that [`Store::ids`] and
 //! [`Store::read`] do not know of.
 
 pub mod append;
@@ -16,9 +16,11 @@ pub mod compact;
 pub mod draft;
 pub mod files;
 pub mod follow;
+pub mod index;
 pub mod layout;
 pub mod lock;
 pub mod log;
+pub mod merge;
 pub mod models;
 pub mod purge;
 pub mod read;
@@ -37,6 +39,7 @@ use append::{Appended, Writer};
 use compact::Compaction;
 use draft::{Draft, FoundDraft, OpenDraft};
 use files::{Access, Dir, Doing, check_owner};
+use index::Listing;
 use layout::{DIRECTORY_MODE, GITATTRIBUTES, GITIGNORE, LOCKS, OPEN, SESSIONS};
 use lock::LockFile;
 use models::Model;
@@ -116,20 +119,7 @@ impl Store {
     /// # Errors
     /// When the directory cannot be listed.
     pub fn ids(&self) -> Result<Vec<SessionId>> {
-        let mut ids = Vec::new();
-        self.sessions
-            .for_each_name(|name| {
-                // Only the one spelling a session has: `sessions` may be on a file system
-                // that tells no upper from lower case.
-                ids.extend(
-                    name.parse()
-                        .ok()
-                        .filter(|id: &SessionId| id.to_string() == name),
-                );
-            })
-            .doing("list", self.sessions.path())?;
-        ids.sort_unstable();
-        Ok(ids)
+        ids_in(&self.sessions)
     }
 
     /// Finds the session a user named. A full id is not looked for in the directory.
@@ -203,6 +193,23 @@ impl Store {
                 .map(|_| true)
                 .doing("look at", self.sessions.path_of(&name)),
         }
+    }
+
+    /// Lists all sessions, reading those that changed since the index was written.
+    ///
+    /// # Errors
+    /// When the directory of sessions cannot be listed. A session that cannot be read is part of
+    /// the listing.
+    pub fn list(&self) -> Result<Listing> {
+        index::list(self)
+    }
+
+    /// Makes the index anew and lists all sessions. Returns the size of the index besides.
+    ///
+    /// # Errors
+    /// As [`Store::list`]; `store_*` when the index cannot be written.
+    pub fn reindex(&self) -> Result<(Listing, u64)> {
+        index::rebuild(self)
     }
 
     /// Opens what writing needs, making it when missing. `patience` is the longest wait for a
@@ -302,6 +309,21 @@ impl Writable<'_> {
         draft::remove(&self.open, id)
     }
 
+    /// Adds what another copy of the store has more; sessions that were purged here only if
+    /// `include_purged` says so.
+    ///
+    /// # Errors
+    /// `store_*` when something cannot be written here. What could not be read is part of the
+    /// result.
+    pub fn merge(
+        &self,
+        copy: &merge::Copy,
+        include_purged: bool,
+        durability: Durability,
+    ) -> Result<merge::Merged> {
+        merge::merge(self, copy, include_purged, durability)
+    }
+
     /// Repairs the logs of a session, or what stands in the place of its directory.
     ///
     /// # Errors
@@ -354,6 +376,21 @@ impl Writable<'_> {
         let lock = LockFile::open(&self.locks, id)?.lock(&self.locks, self.patience)?;
         purge::purge(root, sessions, id, why, lock, goes)
     }
+}
+
+fn ids_in(sessions: &Dir) -> Result<Vec<SessionId>> {
+    let mut ids = Vec::new();
+    sessions
+        .for_each_name(|name| {
+            // Only the one spelling a session has: `sessions` may be on a file system that
+            // tells no upper from lower case.
+            if name.len() == 36 && !name.bytes().any(|b| b.is_ascii_uppercase()) {
+                ids.extend(name.parse::<SessionId>());
+            }
+        })
+        .doing("list", sessions.path())?;
+    ids.sort_unstable();
+    Ok(ids)
 }
 
 /// Returns the error for an id that names nothing.

@@ -79,7 +79,8 @@ pub(super) fn purge(
         purged_at: now,
         why: why.to_owned(),
     };
-    append_receipt(root, &receipt).doing("write the receipt to", root.path_of(PURGED))?;
+    append_receipts(root, std::slice::from_ref(&receipt))
+        .doing("write the receipt to", root.path_of(PURGED))?;
     let trash = format!(
         "{TRASH}{}-{name}",
         EventId::next(now.as_ms(), None, clock::random_bits())
@@ -94,8 +95,24 @@ pub(super) fn purge(
     Ok(Some(receipt))
 }
 
-/// Writes one line to the receipts, after a newline if the last one lacks its own, and syncs it.
-fn append_receipt(root: &Dir, receipt: &Receipt) -> io::Result<()> {
+/// Returns the receipts there are; a line that is none is passed over.
+pub(super) fn receipts(root: &Dir) -> Result<Vec<Receipt>> {
+    let mut text = Vec::new();
+    match root.open_file(PURGED, Access::Read) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        opened => {
+            let read = opened.and_then(|mut file| file.read_to_end(&mut text));
+            read.doing("read", root.path_of(PURGED))?;
+        }
+    }
+    let lines = text.split(|b| *b == b'\n');
+    Ok(lines
+        .filter_map(|line| serde_json::from_slice(line).ok())
+        .collect())
+}
+
+/// Writes a line for each receipt, after a newline if the last one lacks its own, and syncs them.
+pub(super) fn append_receipts(root: &Dir, receipts: &[Receipt]) -> io::Result<()> {
     let (mut file, made) = match root.open_file(PURGED, Access::Append) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => (root.create_file(PURGED)?, true),
         opened => (opened?, false),
@@ -104,8 +121,10 @@ fn append_receipt(root: &Dir, receipt: &Receipt) -> io::Result<()> {
     if !ends_with_newline(&mut file)? {
         line.push(b'\n');
     }
-    line.extend_from_slice(json::line(receipt).as_bytes());
-    line.push(b'\n');
+    for receipt in receipts {
+        line.extend_from_slice(json::line(receipt).as_bytes());
+        line.push(b'\n');
+    }
     file.write_all(&line)?;
     file.sync_data()?;
     if made { root.sync() } else { Ok(()) }

@@ -7,11 +7,13 @@ use std::os::unix::fs::FileExt;
 
 use super::files::{Access, Dir, Doing, identity};
 use super::layout::{LOG, is_log_name};
-use super::log::{Damage, Decoded, decode};
+use super::log::{Damage, Decoded, decode, decode_as};
 use super::tail::read_tail;
 use crate::error::Result;
+use crate::session::event::Event;
 use crate::session::fold::{Session, fold};
 use crate::session::id::{EventId, SessionId};
+use crate::session::summary::{Outline, Summary, Verdict, summarize};
 
 /// How much before the end of what was read is compared to see that it is still the same log.
 const WITNESS: u64 = 64;
@@ -61,6 +63,44 @@ pub fn read(sessions: &Dir, id: SessionId, extent: Extent) -> Result<Option<Snap
     };
     let snapshot = read_dir(&dir, extent)?;
     Ok(snapshot.session.created.is_some().then_some(snapshot))
+}
+
+/// Reads what a list shows of the session in `dir`, and how many places of its logs are damaged,
+/// holding no text. `None` where there is no event.
+///
+/// # Errors
+/// As [`read`].
+pub(super) fn read_summary(dir: &Dir) -> Result<Option<(Summary, usize)>> {
+    let (outlines, damaged) = decode_logs(dir, |event, _| Outline::from(event))?;
+    match summarize(outlines) {
+        Verdict::Empty => Ok(None),
+        Verdict::Known(summary) => Ok(Some((summary, damaged))),
+        Verdict::AskTheLines => {
+            let snapshot = read_dir(dir, Extent::History)?;
+            Ok(Summary::of(&snapshot.session).map(|summary| (summary, snapshot.damage.len())))
+        }
+    }
+}
+
+/// Reads every log in `dir`, the main one last, and keeps of each event what `keep` makes of it and
+/// its bytes. Returns that and how many places are damaged.
+///
+/// # Errors
+/// As [`read`].
+pub(super) fn decode_logs<T>(
+    dir: &Dir,
+    keep: impl Fn(Event, &[u8]) -> T,
+) -> Result<(Vec<T>, usize)> {
+    let mut kept = Vec::new();
+    let mut damaged = 0;
+    for name in other_logs(dir)?.iter().map(String::as_str).chain([LOG]) {
+        if let Some(file) = open_log(dir, name)? {
+            let decoded = decode_as(&file, 0, &keep).doing("read", dir.path_of(name))?;
+            kept.extend(decoded.entries);
+            damaged += decoded.damage.len();
+        }
+    }
+    Ok((kept, damaged))
 }
 
 fn read_dir(dir: &Dir, extent: Extent) -> Result<Snapshot> {
@@ -209,5 +249,45 @@ impl Snapshot {
             is_shuffled: again.is_shuffled,
             ends_with_newline: consumed == len,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::event::Event;
+    use crate::session::fold::tests::any_event;
+    use proptest::prelude::*;
+    use std::io::Write;
+
+    /// A line of a log, or what became of one.
+    fn any_line() -> impl Strategy<Value = Vec<u8>> {
+        let whole = |event: Event| event.to_line().into_bytes();
+        prop_oneof![
+            8 => any_event().prop_map(whole),
+            1 => (any_event(), 0usize..80).prop_map(move |(event, cut)| whole(event)[..cut].to_vec()),
+            1 => (any_event(), any_event()).prop_map(move |(a, b)| [whole(a), whole(b)].concat()),
+            1 => any::<Vec<u8>>(),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_summary_without_texts_is_the_one_of_the_whole(
+            logs in prop::collection::vec(prop::collection::vec(any_line(), 0..20), 1..3),
+            is_sealed: bool,
+        ) {
+            let path = tempfile::TempDir::new().expect("a temporary directory");
+            let dir = Dir::open(path.path()).expect("a directory");
+            for (lines, name) in logs.iter().zip([LOG, "events.copy.jsonl"]) {
+                let mut bytes = lines.join(&b'\n');
+                bytes.extend(is_sealed.then_some(b'\n'));
+                let log = dir.create_file(name);
+                log.expect("a new file").write_all(&bytes).expect("writable");
+            }
+            let whole = read_dir(&dir, Extent::History).expect("readable");
+            let expected = Summary::of(&whole.session).map(|summary| (summary, whole.damage.len()));
+            prop_assert_eq!(read_summary(&dir).expect("readable"), expected);
+        }
     }
 }

@@ -1,0 +1,41 @@
+//! The union with another copy of the store.
+
+use std::path::Path;
+
+use super::{Answer, Outcome};
+use crate::cli::Invocation;
+use crate::error::Result;
+use crate::output::MergeReport;
+use crate::store::Store;
+use crate::store::merge::Copy;
+use crate::warning::Warning;
+
+/// Adds what the copy in `dir` has more. What cannot be read there is told and left out.
+pub(super) fn run(dir: &Path, include_purged: bool, invocation: &Invocation) -> Result<Outcome> {
+    let copy = Copy::open(dir)?;
+    let store = Store::open_or_make(invocation.store.path()?)?;
+    let writable = store.for_writing(invocation.lock_timeout)?;
+    let merged = writable.merge(&copy, include_purged, invocation.durability)?;
+    let damaged = merged.damaged.iter();
+    let damaged = damaged.map(|(session, places)| Warning::DamagedCopy {
+        session: *session,
+        places: *places,
+    });
+    let refused = merged.refused.iter();
+    let refused = refused.map(|(session, error)| Warning::NotMerged {
+        session: *session,
+        cause: error.to_string(),
+    });
+    Ok(Outcome {
+        notes: Vec::new(),
+        warnings: damaged.chain(refused).collect(),
+        answer: Answer::Merged(MergeReport {
+            sessions_added: merged.added.len(),
+            sessions_changed: merged.changed.len(),
+            events_added: merged.events,
+            skipped_purged: merged.purged,
+            warnings: Vec::new(),
+        }),
+        failure: None,
+    })
+}

@@ -1,0 +1,390 @@
+//! Merge: another copy of the store (a backup, another machine's) united with this one.
+//!
+//! The union of two sets of events is one history, so only what is missing here is added, line by
+//! line as it stands there: where an id is here already, only the byte-wise greater line, which is
+//! the one that counts on both sides then. Nothing here is changed or removed, the other copy is
+//! only read, and merging twice adds nothing. A session that is not here appears at once, by a
+//! rename; one that is gets its lines in one write under its lock. What was purged here stays out
+//! unless it is asked for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use super::append::write_whole;
+use super::files::{Access, Dir, Doing};
+use super::layout::{BLOBS, LOG, PURGED, SESSIONS, TEMPORARY, is_blob_name};
+use super::lock::LockFile;
+use super::purge::{Receipt, append_receipts, receipts};
+use super::read::decode_logs;
+use super::{Durability, Writable, ids_in, open_or_make_dir};
+use crate::clock;
+use crate::error::{Code, Error, Result};
+use crate::session::id::{EventId, SessionId};
+
+/// Another copy of a store, open for reading.
+#[derive(Debug)]
+pub struct Copy {
+    sessions: Dir,
+    receipts: Vec<Receipt>,
+}
+
+/// What a merge did.
+#[derive(Debug, Default)]
+pub struct Merged {
+    /// Sessions that were not here.
+    pub added: Vec<SessionId>,
+    /// Sessions that got events.
+    pub changed: Vec<SessionId>,
+    /// How many events were added, those of new sessions included.
+    pub events: u64,
+    /// Sessions that are left out because they were purged here.
+    pub purged: Vec<SessionId>,
+    /// Sessions of which the other copy has damaged places, and how many; those are not copied.
+    pub damaged: Vec<(SessionId, usize)>,
+    /// Sessions that could not be read on one of the sides.
+    pub refused: Vec<(SessionId, Error)>,
+}
+
+/// The lines of a session, by id.
+type Lines = BTreeMap<EventId, Vec<u8>>;
+
+/// A session of the other copy.
+struct Theirs {
+    lines: Lines,
+    /// Places of its logs that are damaged.
+    damaged: usize,
+    /// The directory of its blobs, and their names; each was seen to be a regular file.
+    blobs: Option<(Dir, Vec<String>)>,
+}
+
+impl Copy {
+    /// Opens the store whose root, or whose directory of sessions, is at `path`.
+    ///
+    /// # Errors
+    /// `usage` where there is neither; otherwise as the system says.
+    pub fn open(path: &Path) -> Result<Self> {
+        let no_store = |cause: &str| {
+            Error::new(
+                Code::Usage,
+                format!("there is no store in `{}`", path.display()),
+            )
+            .because(cause)
+            .hint("name a directory that holds `sessions`, or such a directory itself")
+        };
+        let root = match Dir::open(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                return Err(no_store("no such directory"));
+            }
+            opened => opened.doing("open", path)?,
+        };
+        match root.open_dir_or_own_link(SESSIONS) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                if ids_in(&root)?.is_empty() {
+                    return Err(no_store("it holds no session"));
+                }
+                Ok(Self {
+                    sessions: root,
+                    receipts: Vec::new(),
+                })
+            }
+            opened => Ok(Self {
+                sessions: opened.doing("open", root.path_of(SESSIONS))?,
+                receipts: receipts(&root)?,
+            }),
+        }
+    }
+
+    fn read(&self, id: SessionId) -> Result<Theirs> {
+        let name = id.to_string();
+        let dir = self.sessions.open_dir(&name);
+        let dir = dir.doing("open the session", self.sessions.path_of(&name))?;
+        let (events, damaged) = decode_logs(&dir, |event, raw| (event.id, raw.to_vec()))?;
+        let mut lines = Lines::new();
+        for (id, raw) in events {
+            let line = lines.entry(id).or_default();
+            if *line < raw {
+                *line = raw;
+            }
+        }
+        Ok(Theirs {
+            lines,
+            damaged,
+            blobs: find_blobs(&dir)?,
+        })
+    }
+}
+
+fn find_blobs(session: &Dir) -> Result<Option<(Dir, Vec<String>)>> {
+    let dir = match session.open_dir(BLOBS) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.doing("open", session.path_of(BLOBS))?,
+    };
+    let mut names = Vec::new();
+    let listed = dir.for_each_name(|name| {
+        if is_blob_name(name) {
+            names.push(name.to_owned());
+        }
+    });
+    listed.doing("list", dir.path())?;
+    for name in &names {
+        let blob = dir.open_file(name, Access::Read);
+        blob.doing("open", dir.path_of(name))?;
+    }
+    Ok(Some((dir, names)).filter(|(_, names)| !names.is_empty()))
+}
+
+/// Adds to the store what `copy` has more.
+///
+/// # Errors
+/// When this store cannot be written; what was added before stays, and doing it again adds the
+/// rest.
+pub(super) fn merge(
+    writable: &Writable<'_>,
+    copy: &Copy,
+    include_purged: bool,
+    durability: Durability,
+) -> Result<Merged> {
+    let store = writable.store;
+    let known = receipts(&store.root)?;
+    let purged: BTreeSet<SessionId> = known.iter().map(|receipt| receipt.session).collect();
+    let mut merged = Merged::default();
+    for id in ids_in(&copy.sessions)? {
+        let read = copy.read(id).and_then(|theirs| {
+            let here = missing(open_session(&store.sessions, id)?.as_ref(), &theirs.lines)?;
+            let (is_here, is_complete) = (here.is_session, here.lines.is_empty());
+            Ok((theirs, is_here, is_complete))
+        });
+        let (theirs, is_here, is_complete) = match read {
+            Ok(read) => read,
+            Err(error) => {
+                merged.refused.push((id, error));
+                continue;
+            }
+        };
+        if theirs.damaged > 0 {
+            merged.damaged.push((id, theirs.damaged));
+        }
+        if theirs.lines.is_empty() || is_complete && theirs.blobs.is_none() {
+            continue;
+        }
+        if !is_here && purged.contains(&id) && !include_purged {
+            merged.purged.push(id);
+            continue;
+        }
+        let session = Session {
+            writable,
+            id,
+            durability,
+        };
+        let added = session.add(&theirs)?;
+        merged.events += added;
+        if !is_here {
+            merged.added.push(id);
+        } else if added > 0 {
+            merged.changed.push(id);
+        }
+    }
+    if durability == Durability::Full && !merged.added.is_empty() {
+        store.sessions.sync().doing("sync", store.sessions.path())?;
+    }
+    note_receipts(writable, &known, &copy.receipts)?;
+    Ok(merged)
+}
+
+/// Remembers what was purged there and is not here, so that a third copy does not bring it back.
+/// What is here stays.
+fn note_receipts(writable: &Writable<'_>, known: &[Receipt], theirs: &[Receipt]) -> Result<()> {
+    let store = writable.store;
+    let mut new = Vec::new();
+    for receipt in theirs {
+        let is_known = known.contains(receipt) || new.contains(receipt);
+        if !is_known
+            && open_session(&store.sessions, receipt.session).is_ok_and(|dir| dir.is_none())
+        {
+            new.push(receipt.clone());
+        }
+    }
+    if new.is_empty() {
+        return Ok(());
+    }
+    append_receipts(&store.root, &new).doing("write the receipts to", store.root.path_of(PURGED))
+}
+
+fn open_session(sessions: &Dir, id: SessionId) -> Result<Option<Dir>> {
+    let name = id.to_string();
+    match sessions.open_dir(&name) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        opened => opened
+            .doing("open the session", sessions.path_of(&name))
+            .map(Some),
+    }
+}
+
+/// What a session lacks.
+struct Missing<'a> {
+    /// Whether there is one, with an event in it.
+    is_session: bool,
+    lines: BTreeMap<EventId, &'a [u8]>,
+}
+
+/// Returns the lines that the session in `dir` has not, or only a lesser one of the same id.
+fn missing<'a>(dir: Option<&Dir>, lines: &'a Lines) -> Result<Missing<'a>> {
+    let mut missing: BTreeMap<_, _> = lines
+        .iter()
+        .map(|(id, line)| (*id, line.as_slice()))
+        .collect();
+    let Some(dir) = dir else {
+        return Ok(Missing {
+            is_session: false,
+            lines: missing,
+        });
+    };
+    let (here, _) = decode_logs(dir, |event, raw| {
+        let theirs = lines.get(&event.id);
+        theirs
+            .is_some_and(|line| raw >= line.as_slice())
+            .then_some(event.id)
+    })?;
+    for id in here.iter().flatten() {
+        missing.remove(id);
+    }
+    Ok(Missing {
+        is_session: !here.is_empty(),
+        lines: missing,
+    })
+}
+
+/// A session of this store that gets something.
+struct Session<'a> {
+    writable: &'a Writable<'a>,
+    id: SessionId,
+    durability: Durability,
+}
+
+impl Session<'_> {
+    /// Adds what is missing, seen again under the session's lock. Returns how many events that is.
+    fn add(&self, theirs: &Theirs) -> Result<u64> {
+        let Writable {
+            store,
+            locks,
+            patience,
+            ..
+        } = self.writable;
+        let lock = LockFile::open(locks, self.id)?.lock(locks, *patience)?;
+        let dir = open_session(&store.sessions, self.id)?;
+        let lines = missing(dir.as_ref(), &theirs.lines)?.lines;
+        let mut bytes = Vec::new();
+        for line in lines.values() {
+            bytes.extend_from_slice(line);
+            bytes.push(b'\n');
+        }
+        let Some(dir) = dir else {
+            self.create(theirs, &bytes)?;
+            return Ok(lines.len() as u64);
+        };
+        // What a line names is there before the line is.
+        self.copy_blobs(theirs, &dir)?;
+        if !lines.is_empty() {
+            let path = dir.path_of(LOG);
+            let log = match dir.open_file(LOG, Access::Append) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => dir.create_file(LOG),
+                opened => opened,
+            };
+            let log = log.doing("open for appending", &path)?;
+            append(&log, bytes).doing("append to", &path)?;
+            drop(lock);
+            if self.durability == Durability::Full {
+                log.sync_data().doing("sync", &path)?;
+                dir.sync().doing("sync", dir.path())?;
+            }
+        }
+        Ok(lines.len() as u64)
+    }
+
+    /// Makes the session beside the others and gives it its name when it is whole.
+    fn create(&self, theirs: &Theirs, bytes: &[u8]) -> Result<()> {
+        let sessions = &self.writable.store.sessions;
+        let name = temporary_name();
+        let path = sessions.path_of(&name);
+        sessions.make_dir(&name).doing("make", &path)?;
+        let fill = || -> Result<()> {
+            let dir = sessions.open_dir(&name).doing("open", &path)?;
+            let log = dir.create_file(LOG).doing("make", dir.path_of(LOG))?;
+            write_whole(&log, bytes, 0).doing("write", dir.path_of(LOG))?;
+            self.copy_blobs(theirs, &dir)?;
+            if self.durability == Durability::Full {
+                log.sync_data().doing("sync", dir.path_of(LOG))?;
+                dir.sync().doing("sync", &path)?;
+            }
+            let id = self.id.to_string();
+            sessions
+                .rename(&name, &id)
+                .doing("make the session", sessions.path_of(&id))
+        };
+        fill().inspect_err(|_| {
+            // It has no name that anybody reads.
+            let _ = std::fs::remove_dir_all(&path);
+        })
+    }
+
+    /// Copies the blobs that are not in `here` yet.
+    fn copy_blobs(&self, theirs: &Theirs, here: &Dir) -> Result<()> {
+        let Some((from, names)) = &theirs.blobs else {
+            return Ok(());
+        };
+        let to = open_or_make_dir(here, BLOBS)?;
+        let mut copied = false;
+        for name in names {
+            match to.stat(name) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                    self.copy_blob(from, &to, name)?;
+                    copied = true;
+                }
+                there => drop(there.doing("look at", to.path_of(name))?),
+            }
+        }
+        if copied && self.durability == Durability::Full {
+            to.sync().doing("sync", to.path())?;
+        }
+        Ok(())
+    }
+
+    fn copy_blob(&self, from: &Dir, to: &Dir, name: &str) -> Result<()> {
+        let source = from.open_file(name, Access::Read);
+        let mut source = source.doing("open", from.path_of(name))?;
+        let temporary = temporary_name();
+        let mut copy = || -> io::Result<()> {
+            let mut target = to.create_file(&temporary)?;
+            io::copy(&mut source, &mut target)?;
+            if self.durability == Durability::Full {
+                target.sync_data()?;
+            }
+            to.rename(&temporary, name)
+        };
+        let copied = copy().inspect_err(|_| {
+            let _ = to.remove_file(&temporary);
+        });
+        copied.doing("write", to.path_of(name))
+    }
+}
+
+/// Writes the lines in one call, after a newline if the last line lacks its own.
+fn append(log: &File, mut bytes: Vec<u8>) -> io::Result<()> {
+    let len = log.metadata()?.len();
+    let mut last = [b'\n'];
+    if len > 0 {
+        log.read_exact_at(&mut last, len - 1)?;
+    }
+    if last != *b"\n" {
+        bytes.insert(0, b'\n');
+    }
+    write_whole(log, &bytes, len)
+}
+
+fn temporary_name() -> String {
+    let id = EventId::next(clock::now().as_ms(), None, clock::random_bits());
+    format!("{TEMPORARY}{id}")
+}
