@@ -109,6 +109,7 @@ impl<'a> Call<'a> {
             } else {
                 session.context()
             },
+            before: again.then_some(session),
             prompt: &self.prompt,
             options: &self.turn.options,
             window,
@@ -193,6 +194,10 @@ impl<'a> Call<'a> {
         warnings: &mut Vec<Warning>,
     ) -> std::result::Result<Request<'s>, Box<Failure>> {
         let turns = planned.to_summarize();
+        if planned.is_room_missing {
+            let cause = "the budget leaves no room for a summary".to_owned();
+            warnings.push(Warning::NotSummarized { cause });
+        }
         if turns.is_empty() {
             return Ok(planned.request(None));
         }

@@ -4,9 +4,9 @@ use super::request::messages;
 use super::{Answer, Outcome};
 use crate::cli::Invocation;
 use crate::error::{Code, Error, Result};
-use crate::ollama::{ChatRequest, wire};
+use crate::ollama::{ChatRequest, echo, wire};
 use crate::output::{SentMessage, SentReport};
-use crate::session::event::Strategy;
+use crate::session::event::{Settings, Strategy, Turn};
 use crate::session::fold::{SaidTurn, Session};
 use crate::session::id::{EventId, SessionRef};
 use crate::store::read::Extent;
@@ -66,7 +66,7 @@ fn report(session: &Session, id: crate::session::id::SessionId) -> SentReport {
         .sum();
     let is_exact = bytes == turn.sent.bytes && messages.len() as u64 == turn.sent.messages;
     let body = wire::body(&ChatRequest {
-        model: settings.model.as_deref().unwrap_or(&turn.model),
+        model: asked_model(turn, settings),
         messages: &messages,
         options: &turn.options,
         think: turn.think.as_ref(),
@@ -113,6 +113,14 @@ fn report(session: &Session, id: crate::session::id::SessionId) -> SentReport {
         strategy: settings.prune.unwrap_or(Strategy::Fifo).name(),
         warnings: Vec::new(),
     }
+}
+
+/// Returns the model that was asked. The setting may have been changed while the turn was under
+/// way; the built-in model answers in the place of the one that is set.
+fn asked_model<'a>(turn: &'a Turn, settings: &'a Settings) -> &'a str {
+    let set = settings.model.as_deref();
+    set.filter(|_| turn.model == echo::MODEL)
+        .unwrap_or(&turn.model)
 }
 
 /// Returns the turns that were in the context of `said`: those in the context when it was

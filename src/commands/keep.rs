@@ -139,7 +139,8 @@ impl Horizon {
         there.is_none_or(|there| {
             self.back
                 || there.keep_from < self.keep_from
-                || (there.keep_from == self.keep_from && there.keep != self.keep)
+                || (there.keep_from == self.keep_from
+                    && (there.keep != self.keep || there.budget < self.budget))
         })
     }
 }

@@ -10,7 +10,7 @@ use crate::ollama::{Message, Role};
 use crate::output::PlannedMessage;
 use crate::session::context::{Budget, Candidate, Order, Overflow, Plan, num_ctx, plan};
 use crate::session::event::{Counted, Sent, Settings, Strategy};
-use crate::session::fold::SaidTurn;
+use crate::session::fold::{SaidTurn, Session};
 use crate::session::importance::{Said, scores};
 use crate::tokens::{Count, PER_MESSAGE, Ruler, at_most};
 
@@ -27,6 +27,9 @@ pub(super) struct Draft<'a> {
     pub(super) summary: Option<&'a str>,
     /// The turns to choose from, oldest first.
     pub(super) turns: Vec<&'a SaidTurn>,
+    /// The session, if the turns are chosen from all it has: those in its context stay as long as
+    /// they fit, for a budget that grew takes nothing away.
+    pub(super) before: Option<&'a Session>,
     pub(super) prompt: &'a str,
     pub(super) options: &'a Map<String, Value>,
     /// The window the model really has, in tokens, where that is known.
@@ -51,6 +54,8 @@ pub(super) struct Planned<'a> {
     budget: u64,
     num_predict: i64,
     ruler: Ruler,
+    /// Whether turns leave without a summary, because the budget has no room for one.
+    pub(super) is_room_missing: bool,
 }
 
 /// What is sent.
@@ -99,10 +104,18 @@ impl<'a> Draft<'a> {
                 .as_ref()
                 .map_or(true, |plan| plan.keep.contains(&false))
         };
+        let mut is_room_missing = false;
         if self.strategy() == Strategy::Summarize && drops(&chosen) {
-            // What leaves now leaves room for its summary behind.
-            costs.summary = costs.summary.max(SUMMARY_TOKENS + PER_MESSAGE);
-            chosen = self.choose(&costs, budget);
+            // What leaves now leaves room for its summary behind, if there is any.
+            let before = costs.summary;
+            costs.summary = before.max(SUMMARY_TOKENS + PER_MESSAGE);
+            let with_room = self.choose(&costs, budget);
+            is_room_missing = with_room.is_err() && chosen.is_ok();
+            if is_room_missing {
+                costs.summary = before;
+            } else {
+                chosen = with_room;
+            }
         }
         let plan = chosen.map_err(|overflow| self.too_much(overflow, tokens))?;
         Ok(Planned {
@@ -112,6 +125,7 @@ impl<'a> Draft<'a> {
             budget: tokens,
             num_predict,
             ruler,
+            is_room_missing,
         })
     }
 
@@ -176,7 +190,8 @@ impl<'a> Draft<'a> {
     }
 
     fn choose(&self, costs: &Costs, budget: Budget) -> std::result::Result<Plan, Overflow> {
-        let candidates: Vec<Candidate> = self
+        let fixed = costs.fixed();
+        let mut candidates: Vec<Candidate> = self
             .turns
             .iter()
             .zip(&costs.turns)
@@ -185,7 +200,16 @@ impl<'a> Draft<'a> {
                 is_pinned: self.settings.is_pinned(said.id),
             })
             .collect();
-        let fixed = costs.fixed();
+        if let Some(session) = self.before {
+            let is_in = self.turns.iter().map(|said| session.is_in_context(said.id));
+            let is_in: Vec<bool> = is_in.collect();
+            let there = candidates.iter().zip(&is_in).filter(|(_, is_in)| **is_in);
+            let fits =
+                fixed + there.map(|(turn, _)| turn.tokens).sum::<u64>() <= budget.high_water();
+            for (candidate, is_in) in candidates.iter_mut().zip(is_in) {
+                candidate.is_pinned |= fits && is_in;
+            }
+        }
         match self.strategy() {
             Strategy::Fifo | Strategy::Summarize => plan(&candidates, fixed, budget, Order::Oldest),
             Strategy::Off => plan(&candidates, fixed, budget, Order::Never),
@@ -247,7 +271,7 @@ impl Costs {
 impl<'a> Planned<'a> {
     /// Returns the turns that leave now, if they are to be summed up.
     pub(super) fn to_summarize(&self) -> Vec<&'a SaidTurn> {
-        if self.draft.strategy() != Strategy::Summarize {
+        if self.draft.strategy() != Strategy::Summarize || self.is_room_missing {
             return Vec::new();
         }
         self.sorted_out().1
@@ -287,7 +311,9 @@ impl<'a> Planned<'a> {
             (true, _) if self.draft.settings.is_pinned(self.draft.turns[at].id) => "pinned",
             (true, _) => "fits the budget",
             (false, Strategy::Importance) => "over the budget, and less important than what stays",
-            (false, Strategy::Summarize) => "over the budget, and summed up",
+            (false, Strategy::Summarize) if !self.is_room_missing => {
+                "over the budget, and summed up"
+            }
             (false, _) => "over the budget, and older than what stays",
         };
         let system = self

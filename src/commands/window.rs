@@ -7,7 +7,8 @@ use crate::store::Store;
 use crate::store::models::Model;
 
 /// Returns the window of a model in tokens, where it is known: as remembered, or else as the
-/// server says now. `store` is where it is remembered; without one to write to, nobody is asked.
+/// server says now. `store` is where it is remembered. What was remembered long ago is still the
+/// best guess where nobody may be asked, or where the server does not say.
 ///
 /// # Errors
 /// When the server cannot be asked at all, or does not have the model: then it cannot answer a
@@ -20,11 +21,11 @@ pub(super) fn find(
 ) -> Result<Option<u64>> {
     let host = client.host().to_string();
     let now = clock::now();
-    let known = store
-        .and_then(|store| store.model(&host, model))
-        .filter(|known| known.is_fresh(now));
-    if known.is_some() || !may_ask {
-        return Ok(known.and_then(|known| known.context_length));
+    let known = store.and_then(|store| store.model(&host, model));
+    let is_fresh = known.as_ref().is_some_and(|known| known.is_fresh(now));
+    let remembered = known.and_then(|known| known.context_length);
+    if is_fresh || !may_ask {
+        return Ok(remembered);
     }
     match client.show(model) {
         Ok(shown) => {
@@ -39,7 +40,7 @@ pub(super) fn find(
             Ok(shown.context_length)
         }
         Err(error) if ends_the_turn(error.code) => Err(error),
-        Err(_) => Ok(None),
+        Err(_) => Ok(remembered),
     }
 }
 

@@ -1,14 +1,13 @@
 //! The context window from outside: what is sent never exceeds the budget, by the server's own
 //! count; what no longer fits leaves in whole turns, oldest first; and nothing leaves the history.
 //!
-//! The server of these tests counts honestly: every byte of a word costs what it costs in any
-//! request, whoever asks.
+//! The server of these tests counts honestly.
 
 use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::support::{Reply, Request, TestEnv};
+use crate::support::{Reply, Request, TestEnv, count_of_request, honest, messages_of};
 
 /// Tokens of the budget, and of the reply that room is left for.
 const BUDGET: u64 = 1200;
@@ -248,39 +247,6 @@ fn prompt(turn: usize) -> String {
     let more = (0..turn * 7 % 23).map(|at| words[(at + turn) % words.len()]);
     let more: Vec<&str> = more.collect();
     format!("question {turn}: {}", more.join(" "))
-}
-
-/// Answers at a length that varies, and counts what it was sent.
-fn honest(request: &Request) -> Reply {
-    let asked = request.last_user();
-    let answer = format!("answer to {asked} {}", "and more ".repeat(asked.len() % 17));
-    let counts = (count_of_request(request), count(&answer));
-    Reply::text(answer)
-        .in_one_chunk()
-        .counts(counts.0, counts.1)
-}
-
-/// Tokens of a request: of its messages, five more for the template around each, three at the
-/// end.
-fn count_of_request(request: &Request) -> u64 {
-    let messages = request.contents();
-    messages.iter().map(|text| count(text) + 5).sum::<u64>() + 3
-}
-
-/// Tokens of a text: one for every three bytes of a word and for every space.
-fn count(text: &str) -> u64 {
-    let words = text.split(' ').map(|word| word.len().div_ceil(3) as u64);
-    words.sum()
-}
-
-/// Returns the bytes of the messages of a request as they were sent, the last bracket left out.
-fn messages_of(request: &Request) -> Vec<u8> {
-    let key = b"\"messages\":";
-    let at = request.body.windows(key.len()).position(|part| part == key);
-    let from = &request.body[at.expect("messages") + key.len()..];
-    let mut values = serde_json::Deserializer::from_slice(from).into_iter::<Value>();
-    values.next().expect("an array").expect("of messages");
-    from[..values.byte_offset() - 1].to_vec()
 }
 
 fn is_pruned(printed: &Value) -> bool {

@@ -15,6 +15,7 @@ mod chat_reply;
 mod connection;
 mod env;
 mod gate;
+mod honest;
 mod output;
 mod reply;
 mod request;
@@ -32,6 +33,7 @@ use std::time::Duration;
 pub(crate) use self::{
     env::TestEnv,
     gate::Gate,
+    honest::{count, count_of_request, counted, honest, messages_of},
     output::{Failure, Output},
     reply::Reply,
     request::Request,
