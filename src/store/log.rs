@@ -303,9 +303,7 @@ pub(super) fn trim(mut line: &[u8]) -> &[u8] {
 }
 
 fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
-    bytes
-        .windows(needle.len())
-        .position(|window| window == needle)
+    memchr::memmem::find(bytes, needle)
 }
 
 #[cfg(test)]

@@ -12,6 +12,8 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
+use memchr::{memchr, memrchr};
+
 use super::log::trim;
 use crate::session::event::{Body, Event, Prune};
 use crate::session::fold::{Session, fold_tail};
@@ -86,7 +88,7 @@ fn whole_lines(piece: &[u8], start: u64) -> Option<usize> {
     if start == 0 {
         return Some(0);
     }
-    piece.iter().position(|b| *b == b'\n').map(|at| at + 1)
+    memchr(b'\n', piece).map(|at| at + 1)
 }
 
 /// Returns the lines of `piece` from `from` on, the last one first, each with its offset.
@@ -96,7 +98,7 @@ fn backwards(piece: &[u8], from: usize) -> impl Iterator<Item = (usize, &[u8])> 
         if end <= from {
             return None;
         }
-        let newline = piece[from..end - 1].iter().rposition(|b| *b == b'\n');
+        let newline = memrchr(b'\n', &piece[from..end - 1]);
         let begin = newline.map_or(from, |at| from + at + 1);
         let line = &piece[begin..end];
         end = begin;
@@ -110,7 +112,7 @@ fn event_at(log: &File, offset: u64) -> io::Result<Option<Event>> {
     loop {
         let mut piece = vec![0; line.len().max(LINE_PIECE)];
         let read = log.read_at(&mut piece, offset + line.len() as u64)?;
-        let newline = piece[..read].iter().position(|b| *b == b'\n');
+        let newline = memchr(b'\n', &piece[..read]);
         line.extend_from_slice(&piece[..newline.unwrap_or(read)]);
         if newline.is_some() || read == 0 {
             return Ok(Event::from_slice(trim(&line)).ok());
