@@ -168,7 +168,7 @@ fn a_store_of_version_1_reads_as_it_always_did() {
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/store-v1");
     let env = TestEnv::new();
     copy_store(&fixture.join("store"), &env.store());
-    let before = env.snapshot();
+    let before = env.records();
     let expected = fs::read_dir(fixture.join("expected")).expect("a directory");
     let mut compared = 0;
     for entry in expected {
@@ -186,7 +186,7 @@ fn a_store_of_version_1_reads_as_it_always_did() {
         compared += 1;
     }
     assert_eq!(compared, 5);
-    assert_eq!(env.snapshot(), before, "reading changes nothing");
+    assert_eq!(env.records(), before, "reading changes nothing");
 
     for id in [
         "019467a5-8c00-7c3e-9a52-0c8f6b1f2a33",

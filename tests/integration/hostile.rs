@@ -176,7 +176,7 @@ fn a_store_others_may_write_to_is_read_and_not_written() {
         make_session(&env, &id(1), &["one"]);
         let path = env.store().join(directory);
         fs::set_permissions(&path, Permissions::from_mode(mode)).expect("a mode");
-        let before = env.snapshot();
+        let before = env.records();
         for flags in [&["--session-id", &id(1)][..], &[]] {
             let output = env.chat("x").args(flags).run();
             let failure = output.fails(7, "store_unsupported");
@@ -188,7 +188,7 @@ fn a_store_others_may_write_to_is_read_and_not_written() {
         assert_eq!(env.server().request_count(), 0, "nobody was asked");
         assert_eq!(prompts(&env, &id(1)), ["one"]);
         assert_eq!(listed(&env), [(id(1), 2)]);
-        assert_eq!(env.snapshot(), before);
+        assert_eq!(env.records(), before);
     }
 }
 
@@ -285,11 +285,9 @@ fn a_read_only_store_lists_and_shows_and_refuses_a_turn_at_once() {
         let output = traced(env.command().args(flags), &[], &rules).run();
         assert!(output.ok().stdout().contains(&id(1)), "{output}");
         let trace = fs::read_to_string(env.work().join("trace")).expect("a trace");
-        assert_eq!(
-            trace.lines().filter(|line| line.contains('(')).count(),
-            0,
-            "{trace}"
-        );
+        // A list tries to write its index, and says nothing where it cannot.
+        let is_a_change = |line: &&str| line.contains('(') && !line.contains("\"cache\"");
+        assert_eq!(trace.lines().filter(is_a_change).count(), 0, "{trace}");
     }
     for flags in [&["--session-id", &id(1)][..], &[]] {
         let output = traced(env.chat("x").args(flags), &[], &rules).run();

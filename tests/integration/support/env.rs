@@ -106,6 +106,14 @@ impl TestEnv {
         self.files().into_iter().map(with_bytes).collect()
     }
 
+    /// Returns what may not change by reading: all files but those of `cache`, which a list
+    /// writes.
+    pub(crate) fn records(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let mut records = self.snapshot();
+        records.retain(|path, _| !path.starts_with(".ollama-prompt/cache"));
+        records
+    }
+
     /// Writes a file below [`work`](Self::work), or anywhere if the path is absolute, with the
     /// directories it is in.
     #[track_caller]
