@@ -15,7 +15,6 @@ use crate::session::event::Settings;
 use crate::session::fold::Session;
 use crate::session::id::SessionId;
 use crate::store::Store;
-use crate::tokens;
 use crate::warning::Warning;
 
 /// A turn with everything that was typed read in.
@@ -186,6 +185,13 @@ impl<'a> Call<'a> {
         (if is_own { Some(num_ctx) } else { known }, scale.max(1.0))
     }
 
+    /// Has the window asked for again with the next turn, if this one's reply gives cause.
+    pub(super) fn doubt_window(&self, settings: &Settings, store: &Store, reply: &Reply) {
+        if let Backend::Server(client) = &self.backend {
+            window::doubt(client, settings.model(), store, &reply.usage);
+        }
+    }
+
     /// Puts the request together, with a summary of what leaves where that is wanted.
     fn request<'s>(
         &self,
@@ -300,10 +306,7 @@ impl<'a> Call<'a> {
             "asked {who}: {} messages, {} bytes, at most {} tokens of {}, window {window}",
             request.sent.messages, request.sent.bytes, request.tokens, request.budget
         );
-        vec![
-            asked,
-            format!("vocabularies loaded: {}", tokens::vocabularies_loaded()),
-        ]
+        vec![asked]
     }
 
     /// Returns the name under which the reply goes into history and output.

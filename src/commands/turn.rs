@@ -155,6 +155,7 @@ fn in_session(
         }
     };
 
+    call.doubt_window(&settings, &store, &reply);
     let model = call.model(&settings);
     let same_system = session.settings.system == settings.system;
     let exchange = Exchange {

@@ -1,8 +1,13 @@
 //! The window a model really has: remembered for a day, asked for when that is over.
+//!
+//! A reply does not say which model answered but by name, and to ask each time would double the
+//! requests. But a model that was changed must be loaded anew, and that the reply does say: after
+//! a long load the next turn asks again.
 
 use crate::clock;
 use crate::error::{Code, Result};
-use crate::ollama::Client;
+use crate::ollama::{Client, Shown};
+use crate::session::event::{Timestamp, Usage};
 use crate::store::Store;
 use crate::store::models::Model;
 
@@ -27,20 +32,52 @@ pub(super) fn find(
     if is_fresh || !may_ask {
         return Ok(remembered);
     }
-    match client.show(model) {
-        Ok(shown) => {
-            let known = Model {
-                context_length: shown.context_length,
-                modified_at: shown.modified_at,
+    let shown = match client.show(model) {
+        Ok(shown) => shown,
+        Err(error) if ends_the_turn(error.code) => return Err(error),
+        // A server that cannot say it now is not asked again before a day is over.
+        Err(_) => Shown {
+            context_length: remembered,
+            modified_at: None,
+        },
+    };
+    let Shown {
+        context_length,
+        modified_at,
+    } = shown;
+    if let Some(store) = store {
+        store.remember_model(
+            &host,
+            model,
+            Model {
+                context_length,
+                modified_at,
                 asked_at: now,
-            };
-            if let Some(store) = store {
-                store.remember_model(&host, model, known);
-            }
-            Ok(shown.context_length)
-        }
-        Err(error) if ends_the_turn(error.code) => Err(error),
-        Err(_) => Ok(remembered),
+            },
+        );
+    }
+    Ok(context_length)
+}
+
+/// How long a load takes at the least that is no mere switching between requests, in nanoseconds:
+/// a loaded model answers with well under a tenth of it.
+const LONG_LOAD: u64 = 1_000_000_000;
+
+/// Has the window asked for again with the next turn, if the model was loaded anew for this one:
+/// it may be another by the same name.
+pub(super) fn doubt(client: &Client, model: &str, store: &Store, usage: &Usage) {
+    let host = client.host().to_string();
+    if usage.load_duration.is_some_and(|load| load >= LONG_LOAD)
+        && let Some(known) = store.model(&host, model)
+    {
+        store.remember_model(
+            &host,
+            model,
+            Model {
+                asked_at: Timestamp::from_ms(0),
+                ..known
+            },
+        );
     }
 }
 

@@ -21,6 +21,7 @@ use crate::commands::{Answer, Outcome, Watch};
 use crate::error::{Code, Error, Result};
 use crate::json;
 use crate::ollama::Chunk;
+use crate::tokens;
 
 /// Prints the answer of one invocation, pieces of it as they arrive.
 #[derive(Debug)]
@@ -74,6 +75,10 @@ impl Printer {
         }
         if self.verbosity > 1 {
             notes.iter().for_each(|note| say(note));
+            say(&format!(
+                "vocabularies loaded: {}",
+                tokens::vocabularies_loaded()
+            ));
         }
         let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
         match answer {

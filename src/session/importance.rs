@@ -12,7 +12,8 @@
 //!   be answered.
 //! * `recency`: the place in the order, because what was said last is most often meant. It weighs
 //!   half, or else no older turn could ever win, which is what `fifo` is for.
-//! * `substance`: code, and files or addresses named. They are costly to say again.
+//! * `substance`: code, files or addresses named, figures. They are costly to say again, and the
+//!   model cannot guess them.
 //! * `length`: a long turn takes the place of several short ones; it must be worth it.
 
 use std::collections::HashMap;
@@ -111,11 +112,16 @@ fn words(text: &str) -> impl Iterator<Item = String> + '_ {
     words.filter(tells).map(str::to_lowercase)
 }
 
-/// Tells whether a text has code in it, or names a file or an address.
+/// Tells whether a text has code or figures in it, or names a file or an address.
 fn has_substance(text: &str) -> bool {
-    ["```", "://", "--- FILE: "]
-        .iter()
-        .any(|mark| text.contains(mark))
+    let has_figure = text
+        .as_bytes()
+        .windows(2)
+        .any(|pair| pair.iter().all(u8::is_ascii_digit));
+    has_figure
+        || ["```", "://", "--- FILE: "]
+            .iter()
+            .any(|mark| text.contains(mark))
 }
 
 #[cfg(test)]

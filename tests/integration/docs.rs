@@ -128,6 +128,25 @@ fn the_readme_does_what_it_says() {
 }
 
 #[test]
+fn the_worked_example_of_the_context_window_gives_its_figures() {
+    if !need("bash") || !need("jq") {
+        return;
+    }
+    let env = TestEnv::new();
+    let document = read("docs/session-management.md");
+    let example = &document[document.find("## An example").expect("there is one")..];
+    let blocks = blocks(example);
+    let printed = run_commands(&env, &blocks);
+    let shown: String = blocks
+        .iter()
+        .filter(|b| b.language == "text")
+        .map(|b| b.text.as_str())
+        .collect();
+    assert_eq!(printed, shown);
+    assert_eq!(env.server().requests().len(), 0);
+}
+
+#[test]
 fn every_flag_of_the_help_is_in_the_readme_and_the_other_way_round() {
     let env = TestEnv::new();
     let help = env.command().arg("--help").run().ok().stdout().to_owned();

@@ -200,6 +200,25 @@ fn what_prose_teaches_is_not_believed_of_dense_text() {
     assert!(byte_tokens(last) > 1100, "the dense one was sent");
 }
 
+#[test]
+fn what_needs_no_count_loads_no_vocabulary() {
+    let env = TestEnv::new();
+    let id = env
+        .chat(&"some words to count ".repeat(2000))
+        .replies("ok")
+        .session_id();
+    let calls: [&[&str]; 4] = [
+        &["--list-sessions"],
+        &["--session-info", &id],
+        &["session", "show", &id, "--context"],
+        &["--purge", "0"],
+    ];
+    for call in calls {
+        let output = env.command().args(call).arg("-v").run();
+        assert_eq!(loaded(output.ok()), "0", "{call:?}");
+    }
+}
+
 fn ask<'a>(env: &'a TestEnv, prompt: &str) -> Run<'a> {
     env.chat(prompt).args(["--model", "m"])
 }

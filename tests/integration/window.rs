@@ -28,6 +28,36 @@ fn a_model_is_asked_about_once_and_remembered_across_runs_and_sessions() {
     assert_eq!(lengths, [32_768, 32_768], "{known}");
 }
 
+/// A model changed under its name has to be loaded, and the reply says how long that took.
+#[test]
+fn a_model_that_was_loaded_anew_is_asked_about_again() {
+    let env = TestEnv::new();
+    let line = |text: &str, load: u64| {
+        let done = format!(
+            r#"{{"model":"m","message":{{"role":"assistant","content":"{text}"}},"done":true,"done_reason":"stop","load_duration":{load},"prompt_eval_count":20,"eval_count":5}}"#
+        );
+        Reply::json(&serde_json::from_str(&done).expect("JSON"))
+    };
+    let asked = |reply: Reply, session: Option<&str>| {
+        let run = env.chat("hello").args(["--model", "m"]).answered(reply);
+        let run = session.into_iter().fold(run, |run, id| run.session(id));
+        let id = run.run().session_id();
+        (id, env.server().count_of("/api/show"))
+    };
+    let (id, first) = asked(line("loaded just now", 2_500_000_000), None);
+    assert_eq!(first, 1);
+    assert_eq!(
+        asked(line("it was there", 40_000_000), Some(&id)).1,
+        2,
+        "asked again after a load"
+    );
+    assert_eq!(
+        asked(line("it was there", 40_000_000), Some(&id)).1,
+        2,
+        "and then no more"
+    );
+}
+
 #[test]
 fn a_model_is_asked_about_again_after_a_day_and_the_new_window_counts() {
     let env = TestEnv::new();
