@@ -341,7 +341,7 @@ pub enum Counted {
     Measured,
     /// From the bytes per token of measured turns.
     Learned,
-    /// By tiktoken's `o200k_base`, with a margin: nothing was measured yet.
+    /// By tiktoken's `cl100k_base`, with a margin: nothing was measured yet.
     Tiktoken,
     /// One token a byte: more it cannot be.
     #[default]
