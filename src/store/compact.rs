@@ -13,7 +13,7 @@
 //! 3. read the temporary file back: it must say, event for event, what the old logs say
 //! 4. rename it over the log, sync the directory: this is the compaction
 //! 5. take over what somebody without a lock appended to the old log meanwhile
-//! 6. remove the other logs, which are in the new one now, and blobs nobody names
+//! 6. remove the other logs, which are in the new one now, and sync; remove blobs nobody names
 //!
 //! The lines do not stand where their `at` says any more. Readers notice, read the whole once, and
 //! the next turn states the horizon anew.
@@ -382,6 +382,10 @@ fn rewrite(dir: &Dir, logs: &Logs<'_>, plan: &Plan) -> Result<Option<String>> {
             dir.remove_file(&log.name)
                 .doing("remove", dir.path_of(&log.name))?;
         }
+    }
+    // Or what was dropped or redacted may come back with them when the power goes.
+    if logs.logs.iter().any(|log| log.name != LOG) {
+        dir.sync().doing("sync", dir.path())?;
     }
     Ok(damaged)
 }

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::stored::{id, info, listed, make_session, prompts, text, traced, turns};
-use crate::support::{Gate, Output, Reply, TestEnv, need};
+use crate::support::{Gate, Output, Reply, Run, Running, TestEnv, need};
 
 #[test]
 fn a_process_killed_while_the_server_thinks_leaves_the_prompt_in_a_draft() {
@@ -96,12 +96,15 @@ impl Series {
     }
 
     /// Notes whether the caller was told that the turn is stored: that counts, also where the
-    /// process was killed after it.
+    /// process was killed after it. The store can be read.
     fn ended(&mut self, prompt: String, output: &Output) {
         let said: Value = serde_json::from_slice(output.stdout_bytes()).unwrap_or_default();
         if said["turn"]["stored"] == true {
             self.acknowledged.push((prompt, text(&said["session_id"])));
         }
+        let listed = listed(&self.env);
+        let known = info(&self.env, &self.id)["message_count"].as_u64();
+        assert!(listed.contains(&(self.id.clone(), known.expect("a count"))));
     }
 
     /// Asserts that nothing acknowledged is lost, nothing is there twice, and all goes on.
@@ -205,41 +208,155 @@ fn killed_at_any_system_call_a_turn_is_lost_only_while_it_is_not_acknowledged() 
     series.assert_nothing_lost();
 }
 
-/// Kills turns at moments spread over somewhat more than the time one takes.
-fn kill_at_random_moments(kills: u32, flags: &[&str]) {
+/// How often each kind of work is killed at a random moment: 555 times together.
+const KILLS: u32 = 111;
+
+/// Moments spread over somewhat more than the time a process takes, until enough have been killed
+/// by one. There is no event to wait for: the moment is the point.
+struct Moments {
+    whole: Duration,
+    tried: u32,
+    killed: u32,
+}
+
+impl Moments {
+    /// Takes the time of one that is not killed.
+    fn of(run: Run<'_>) -> Self {
+        let start = Instant::now();
+        run.run().ok();
+        Self {
+            whole: start.elapsed().max(Duration::from_millis(5)),
+            tried: 0,
+            killed: 0,
+        }
+    }
+
+    fn are_left(&self) -> bool {
+        assert!(self.tried < 10 * KILLS, "most were not killed");
+        self.killed < KILLS
+    }
+
+    /// Kills it at the next moment, if it has not ended by then.
+    fn kill(&mut self, running: Running<'_>) -> Output {
+        // They have no factor in common, so that the moments are spread without an order.
+        let part = self.tried * 7919 % KILLS;
+        thread::sleep(self.whole * part * 5 / (KILLS * 4));
+        let output = running.kill9();
+        self.tried += 1;
+        self.killed += u32::from(output.signal() == Some(9));
+        output
+    }
+}
+
+/// Kills turns; returns what they were to leave behind.
+fn kill_turns(flags: &[&str]) -> Series {
     let mut series = Series::new();
-    let start = Instant::now();
-    series
-        .env
-        .chat("to see how long it takes")
-        .args(flags)
-        .run()
-        .ok();
-    series.begun.insert("to see how long it takes".to_owned());
-    let whole = start.elapsed().max(Duration::from_millis(5));
-    let mut survivors = 0;
-    for kill in 0..kills {
+    let first = "to see how long it takes";
+    let mut moments = Moments::of(series.env.chat(first).args(flags));
+    series.begun.insert(first.to_owned());
+    while moments.are_left() {
         let (prompt, args) = series.next();
         let running = series.env.command().args(args).args(flags).spawn();
-        // There is no event to wait for: the moment is the point. 7919 is prime, so that the
-        // moments are spread without an order.
-        thread::sleep(whole * (kill * 7919 % kills) * 5 / (kills * 4));
-        let output = running.kill9();
-        survivors += u32::from(output.exit_code() == Some(0));
+        let output = moments.kill(running);
         series.ended(prompt, &output);
     }
     series.assert_nothing_lost();
-    assert!(survivors < kills, "none was killed");
+    series
 }
 
 #[test]
-fn a_hundred_kills_at_random_moments_lose_no_acknowledged_turn() {
-    kill_at_random_moments(100, &["--offline"]);
+fn turns_killed_at_random_moments_lose_nothing_acknowledged() {
+    kill_turns(&["--offline"]);
 }
 
 #[test]
-fn a_hundred_kills_while_a_server_is_asked_lose_no_acknowledged_turn() {
-    kill_at_random_moments(100, &["--model", "m"]);
+fn turns_killed_while_a_server_is_asked_lose_nothing_acknowledged() {
+    kill_turns(&["--model", "m"]);
+}
+
+#[test]
+fn turns_that_prune_killed_at_random_moments_lose_nothing_acknowledged() {
+    let limits = ["--max-context-tokens", "200", "--max_tokens", "50"];
+    let series = kill_turns(&[&["--offline"], limits.as_slice()].concat());
+    let lines = series.env.lines(&series.id);
+    let pruned = lines.iter().filter(|line| line["type"] == "prune").count();
+    assert!(pruned > 3, "{pruned} of {} lines", lines.len());
+}
+
+#[test]
+fn compactions_killed_at_random_moments_beside_turns_lose_nothing_acknowledged() {
+    let mut series = Series::new();
+    let id = series.id.clone();
+    let log = series.env.log_path(&id);
+    let dirty = || {
+        // Appended as a turn is, it gives every compaction something to do.
+        let file = std::fs::OpenOptions::new().append(true).open(&log);
+        let written = std::io::Write::write_all(&mut file.expect("the log"), b"garbage\n");
+        written.expect("writable");
+    };
+    dirty();
+    let compact = ["session", "compact", &id];
+    let mut moments = Moments::of(series.env.command().args(compact));
+    while moments.are_left() {
+        dirty();
+        let (prompt, args) = series.next();
+        let turn = series.env.command().args(args).arg("--offline").spawn();
+        let compaction = series.env.command().args(compact).spawn();
+        moments.kill(compaction);
+        let output = turn.wait();
+        output.ok();
+        series.ended(prompt, &output);
+    }
+    series.env.command().args(compact).run().ok();
+    series.assert_nothing_lost();
+}
+
+#[test]
+fn sessions_whose_purge_was_killed_are_whole_or_gone_with_a_receipt() {
+    let mut series = Series::new();
+    let victim = id(1);
+    let said = ["one", "two"];
+    make_session(&series.env, &victim, &said);
+    let log = series.env.log(&victim);
+    // The first one goes by its tag, as all that follow.
+    let header = &series.env.lines(&victim)[0];
+    let tags = json!({"v": 1, "id": text(&header["id"]).replacen("01", "02", 1), "type": "set",
+        "ts": header["ts"], "tags": {"tmp": true}});
+    let log = format!("{log}{tags}\n");
+    series.env.write(series.env.log_path(&victim), &log);
+    let purge = ["session", "purge", "--older-than", "0", "--tag", "tmp"];
+    let mut moments = Moments::of(series.env.command().args(purge));
+    assert_eq!(listed(&series.env).len(), 1, "the tag is seen");
+    let (mut gone, mut whole) = (0, 0);
+    while moments.are_left() {
+        let victim = id(2 + moments.tried as usize);
+        series.env.write(series.env.log_path(&victim), &log);
+        let delete = ["session", "delete", &victim];
+        let is_delete = moments.tried.is_multiple_of(2);
+        let args = if is_delete { delete.as_slice() } else { &purge };
+        let (prompt, turn) = series.next();
+        let turn = series.env.command().args(turn).arg("--offline").spawn();
+        let running = series.env.command().args(args).spawn();
+        moments.kill(running);
+        let output = turn.wait();
+        output.ok();
+        series.ended(prompt, &output);
+
+        let info = series.env.command().args(["--session-info", &victim]).run();
+        if info.exit_code() == Some(0) {
+            whole += 1;
+            assert_eq!(prompts(&series.env, &victim), said);
+            let delete = series.env.command().args(delete);
+            delete.run().ok();
+        } else {
+            gone += 1;
+            info.fails(3, "session_not_found");
+        }
+        let receipts = std::fs::read_to_string(series.env.store().join("purged.jsonl"));
+        assert!(receipts.expect("receipts").contains(&victim), "no receipt");
+    }
+    assert!(gone > 0 && whole > 0, "{gone} gone, {whole} whole");
+    series.assert_nothing_lost();
 }
 
 #[test]

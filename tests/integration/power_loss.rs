@@ -22,6 +22,8 @@ enum Op {
     MakeDir(PathBuf),
     Make(PathBuf),
     Write(PathBuf, Vec<u8>),
+    /// So many bytes into a new file, by the kernel: until they are looked up.
+    Copy(PathBuf, usize),
     Sync(PathBuf),
     Rename(PathBuf, PathBuf),
     Remove(PathBuf),
@@ -160,6 +162,7 @@ impl Disk {
                 self.change(path, vec![(name(path), None)]);
                 self.seen.remove(path);
             }
+            Op::Copy(..) => unreachable!("the bytes were looked up"),
             Op::Print => {}
         }
     }
@@ -268,7 +271,7 @@ fn name(path: &Path) -> PathBuf {
 fn record(env: &TestEnv, run: Run<'_>, home: &Path) -> Vec<Op> {
     let trace = env.work().join("trace");
     let calls = "trace=openat,write,fdatasync,fsync,rename,renameat,renameat2,mkdir,mkdirat,\
-                 unlink,unlinkat,rmdir,ftruncate,pwrite64,writev";
+                 unlink,unlinkat,rmdir,ftruncate,pwrite64,writev,copy_file_range,sendfile,splice";
     let strace: [&std::ffi::OsStr; 9] = [
         "strace".as_ref(),
         "-fyxx".as_ref(),
@@ -282,7 +285,20 @@ fn record(env: &TestEnv, run: Run<'_>, home: &Path) -> Vec<Op> {
     ];
     run.through(strace).run().ok();
     let trace = fs::read_to_string(trace).expect("a trace");
-    trace.lines().filter_map(|line| op(line, home)).collect()
+    let mut ops: Vec<Op> = trace.lines().filter_map(|line| op(line, home)).collect();
+    let mut lengths: BTreeMap<PathBuf, usize> = BTreeMap::new();
+    for op in &mut ops {
+        if let Op::Copy(path, len) = op {
+            // The trace does not show these bytes; the file has them.
+            let file = fs::read(home.join(&path)).expect("readable");
+            let at = lengths.get(path).copied().unwrap_or(0);
+            *op = Op::Write(path.clone(), file[at..at + *len].to_vec());
+        }
+        if let Op::Write(path, bytes) = op {
+            *lengths.entry(path.clone()).or_default() += bytes.len();
+        }
+    }
+    ops
 }
 
 /// Reads a line of the trace; `None` where it changes nothing below `home`.
@@ -313,6 +329,11 @@ fn op(line: &str, home: &Path) -> Option<Op> {
         "mkdirat" => named(0).map(Op::MakeDir),
         "write" if rest.starts_with("1<") => Some(Op::Print),
         "write" => opened().map(|path| Op::Write(path, strings[0].clone())),
+        "copy_file_range" => {
+            let (_, len) = rest.rsplit_once(" = ")?;
+            let len = len.trim().parse().expect("a number of bytes");
+            Some(Op::Copy(below(paths.get(1), None)?, len))
+        }
         "fdatasync" | "fsync" => opened().map(Op::Sync),
         "renameat" | "renameat2" => Some(Op::Rename(named(0)?, named(1)?)),
         "unlinkat" => named(0).map(Op::Remove),
@@ -376,15 +397,14 @@ fn build(tree: &Tree, root: &Path) {
     }
 }
 
-/// What must be in a session, and what may be.
+/// What a session says.
 struct Expected<'a> {
     id: &'a str,
-    /// Turns that were acknowledged before.
-    must: &'a [&'a str],
-    /// The turn under way, which must be there once it is acknowledged.
-    new: Option<&'a str>,
-    /// Whether the session is being purged: all of it, or nothing.
-    is_purged: bool,
+    /// The prompts of its turns, from before to after: any of these until the result is
+    /// acknowledged, the last one from then on. Each has what was acknowledged before.
+    says: Vec<Vec<&'a str>>,
+    /// Bytes that are in one of its files, whatever happens.
+    bytes: &'a [&'a str],
 }
 
 /// Holds the program to every state of a recording; returns how many there were.
@@ -431,15 +451,20 @@ fn hold_state(
             }
         };
         let before = said();
-        let known: Vec<&str> = session.must.iter().copied().chain(session.new).collect();
-        let is_right = match (session.is_purged, acknowledged) {
-            (true, true) => before.is_empty(),
-            (true, false) => before.is_empty() || before == session.must,
-            (false, true) => before == known,
-            (false, false) => before == session.must || before == known,
+        let is_right = if acknowledged {
+            session.says.last().is_some_and(|last| before == *last)
+        } else {
+            session.says.iter().any(|said| before == *said)
         };
         assert!(is_right, "{place}\n{}: {before:?}", session.id);
-        if session.is_purged && before.is_empty() {
+        for bytes in session.bytes {
+            let files = tree_of(&home.join("store/sessions").join(session.id));
+            let mut files = files.values().flatten();
+            let is_there = files.any(|file| String::from_utf8_lossy(file).contains(bytes));
+            assert!(is_there, "{bytes:?} is lost: {place}");
+        }
+        let was_there = session.says.first().is_some_and(|said| !said.is_empty());
+        if was_there && before.is_empty() {
             let receipts = fs::read_to_string(home.join("store/purged.jsonl"));
             let receipts = receipts.unwrap_or_default();
             assert!(receipts.contains(session.id), "no receipt: {place}");
@@ -506,12 +531,12 @@ impl World {
     }
 }
 
-fn keeps<'a>(id: &'a str, must: &'a [&'a str], new: Option<&'a str>) -> Expected<'a> {
+/// What was acknowledged is there, and the turn under way once it is.
+fn keeps<'a>(id: &'a str, must: &[&'a str], new: Option<&'a str>) -> Expected<'a> {
     Expected {
         id,
-        must,
-        new,
-        is_purged: false,
+        says: vec![must.to_vec(), must.iter().copied().chain(new).collect()],
+        bytes: &[],
     }
 }
 
@@ -578,8 +603,8 @@ fn a_purge() {
     world.say(FIRST, "one").run().ok();
     world.say(FIRST, "two").run().ok();
     let expected = [Expected {
-        is_purged: true,
-        ..keeps(FIRST, &["one", "two"], None)
+        says: vec![vec!["one", "two"], Vec::new()],
+        ..keeps(FIRST, &[], None)
     }];
     let purge = world.run().args(["--purge", "0"]);
     world.survives("purge", purge, &expected);
@@ -602,6 +627,75 @@ fn a_repair() {
     world.say(FIRST, "two").run().ok();
     let repair = world.run().args(["session", "verify", "--repair"]);
     world.survives("repair", repair, &[keeps(FIRST, &["one", "two"], None)]);
+}
+
+/// A session of eight turns, most of them behind the horizon; the first two lie in a second log as
+/// well, one line is there twice, and each log has damage.
+fn messy() -> (World, Vec<String>) {
+    let world = World::new();
+    let prompts: Vec<String> = (1..=8)
+        .map(|n| format!("question {n} {}", "word ".repeat(150)))
+        .collect();
+    let dir = world.home.join("store/sessions").join(FIRST);
+    let log = dir.join("events.jsonl");
+    let mut copy = String::new();
+    for (n, prompt) in prompts.iter().enumerate() {
+        let limits = ["--max-context-tokens", "1000", "--max_tokens", "50"];
+        world.say(FIRST, prompt).args(limits).run().ok();
+        if n == 1 {
+            copy = fs::read_to_string(&log).expect("readable");
+        }
+    }
+    let text = fs::read_to_string(&log).expect("readable");
+    let last = text.lines().last().expect("a line");
+    put(&log, format!("{text}garbage\n{last}\n"));
+    put(dir.join("events.copy.jsonl"), copy + "<<<<<<< ours\n");
+    (world, prompts)
+}
+
+const DAMAGE: [&str; 2] = ["garbage\n", "<<<<<<< ours\n"];
+
+#[test]
+fn a_compaction() {
+    if !need("strace") {
+        return;
+    }
+    let (world, prompts) = messy();
+    let prompts: Vec<&str> = prompts.iter().map(String::as_str).collect();
+    let expected = Expected {
+        bytes: &DAMAGE,
+        ..keeps(FIRST, &prompts, None)
+    };
+    let compact = world.run().args(["session", "compact", FIRST]);
+    world.survives("compaction", compact, &[expected]);
+}
+
+/// What is dropped on purpose may be there until that is acknowledged, and not afterwards.
+#[test]
+fn a_compaction_that_drops_what_was_pruned() {
+    if !need("strace") {
+        return;
+    }
+    let (world, prompts) = messy();
+    let prompts: Vec<&str> = prompts.iter().map(String::as_str).collect();
+    let info = world.run().args(["--session-info", FIRST]).run().json();
+    let kept = info["metadata"]["turns_in_context"].as_u64();
+    let kept = usize::try_from(kept.expect("a count")).expect("a count");
+    assert!((1..6).contains(&kept), "{info}");
+    let kept = &prompts[prompts.len() - kept..];
+    let expected = Expected {
+        id: FIRST,
+        // The second log goes last.
+        says: vec![
+            prompts.clone(),
+            [&prompts[..2], kept].concat(),
+            kept.to_vec(),
+        ],
+        bytes: &DAMAGE,
+    };
+    let compact = world.run();
+    let compact = compact.args(["session", "compact", "--drop-pruned", FIRST]);
+    world.survives("compaction with --drop-pruned", compact, &[expected]);
 }
 
 #[test]
