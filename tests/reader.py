@@ -1,20 +1,17 @@
 """A reader of the store, written from docs/format.md: `python3 reader.py ROOT` prints what each session is."""
-import json, os, re, stat, sys
-
-JUNK = "\0\t\r\n \ufeff"
-CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-NEEDED = {"turn": ("prompt", "response"), "prune": ("keep_from",)}
-UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+import glob, itertools, json, os, re, stat, sys
+JUNK, UUID = "\0\t\r\n \ufeff", re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+ULID, LAST = re.compile("[0-9A-HJKMNP-TV-Z]{26}"), "76EZ91ZPZZ"  # the last millisecond of the year 9999
+NEEDED = {"turn": ("prompt", "response"), "prune": ("keep_from",), "redact": ("turn",)}
 
 def event_at(text, start):
     """Returns the event that begins there, its bytes and where it ends; None if none does."""
     try:
         event, end = json.JSONDecoder().raw_decode(text, start)
-        ulid, known = event["id"].upper(), NEEDED.get(event["type"] + "", ())
-        ms = sum(CROCKFORD.index(c) << 5 * (9 - i) for i, c in enumerate(ulid[:10]))
-        valid = re.fullmatch(f"[{CROCKFORD}]{{26}}", ulid) and ms <= 253402300799999
-        valid = valid and (event.get("v", 1) > 1 or all(isinstance(event.get(k), str) for k in known))
-        return valid and (event | {"id": ulid}, text[start:end].encode(), end) or None
+        ulid, kind = event["id"].upper(), event["type"] + ""
+        known = all(isinstance(event.get(key), str) for key in NEEDED.get(kind, ()))
+        if ULID.fullmatch(ulid) and ulid[:10] <= LAST and (known or event["v"] > 1):
+            return event | {"id": ulid, "type": kind if known else "newer"}, text[start:end].encode(), end
     except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
         return None
 
@@ -22,39 +19,42 @@ def read(data, events):
     """Puts the events of a log into `events`; returns how many stretches of it are damage."""
     damage, lines = 0, data.split(b"\n")
     for number, line in enumerate(lines, 1 - len(lines)):
-        text, found = line.decode("utf-8", "surrogateescape").strip(JUNK), []
-        is_read = len(line) < 64 << 20
-        if is_read and (whole := event_at(text, 0)) and whole[2] == len(text):
-            text, found = "", [whole]
-        elif number == 0:  # what follows the last newline
+        text = line.decode("utf-8", "surrogateescape").strip(JUNK) if len(line) <= 64 << 20 else "too long"
+        is_whole, debris = (event_at(text, 0) or [0])[-1] == len(text), 0
+        if number == 0 and not is_whole:  # what follows the last newline
             continue
-        at, debris = text.find('{"v":') if is_read else -1, 0
-        while at >= 0:
-            if salvaged := event_at(text, at):
-                damage, found = damage + bool(text[debris:at].strip(JUNK)), found + [salvaged]
-                debris = salvaged[2]
-            at = text.find('{"v":', debris if salvaged else at + 1)
+        for at in [0] if is_whole else [found.start() for found in re.finditer('{"v":', text)]:
+            if at >= debris and (found := event_at(text, at)):
+                damage += bool(text[debris:at].strip(JUNK))
+                event, raw, debris = found
+                events[event["id"]] = max(events.get(event["id"], (b"",)), (raw, event), key=lambda e: e[0])
         damage += bool(text[debris:].strip(JUNK))
-        for event, raw, _ in found:
-            events[event["id"]] = max(events.get(event["id"], (b"",)), (raw, event), key=lambda e: e[0])
     return damage
 
-def session(directory):
-    names = [n for n in os.listdir(directory) if n.endswith(".jsonl") and not n.startswith(".")]
-    paths = [os.path.join(directory, n) for n in sorted(names, key=lambda n: n == "events.jsonl")]
-    if not all(stat.S_ISREG(os.lstat(path).st_mode) for path in paths):
-        return None
-    events, settings, turns, horizon = {}, {}, [], ""
-    damage = sum(read(open(path, "rb").read(), events) for path in paths)
-    for _, (_, event) in sorted(events.items()):
-        if event["type"] in ("session", "set"):
-            settings |= {k: event[k] for k in ("model", "system", "max_context_tokens") if k in event}
-        elif event["type"] == "turn" and "prompt" in event:
-            turns.append({k: event[k] for k in ("id", "prompt", "response")})
-        elif event["type"] == "prune" and "keep_from" in event:
-            horizon = max(horizon, event["keep_from"])
-    return events and {"settings": settings, "turns": turns, "horizon": horizon or None, "damage": damage}
+def show(text, ranges):
+    """Returns a text with a marker for each hidden stretch: of whole characters, those side by side as one."""
+    ends = [0, *itertools.accumulate(len(c.encode()) for c in text)]
+    hidden = [any(max(a, at) < min(b, end) for a, b in ranges) for at, end in zip(ends, ends[1:])]
+    return "".join("[redacted]" * (not was) if is_ else c for c, is_, was in zip(text, hidden, [False] + hidden))
 
-root = os.path.join(sys.argv[1], "sessions")
-found = {name: session(os.path.join(root, name)) for name in sorted(os.listdir(root)) if UUID.fullmatch(name)}
+def session(paths):
+    events, settings, horizon = {}, {"pins": {}, "tags": {}}, {}
+    if not all(stat.S_ISREG(os.lstat(path).st_mode) for path in paths): return None
+    damage = sum(read(open(path, "rb").read(), events) for path in paths)
+    of = lambda *types: [event for _, (_, event) in sorted(events.items()) if event["type"] in types]
+    for event in of("session", "set"):
+        settings |= event | {key: settings[key] | event.get(key, {}) for key in ("pins", "tags")}
+    for event in of("prune"):
+        horizon = event if event.get("back") or event["keep_from"] >= horizon.get("keep_from", "") else horizon
+    kept = [turn["id"] for turn in horizon.get("keep", [])] + [id for id, pin in settings["pins"].items() if pin]
+    hides = lambda turn: [event.get("fields") for event in of("redact") if event["turn"] == turn["id"]]
+    turns = [{key: show(turn[key], [r for fields in hides(turn) for r in fields.get(key, [])])
+              for key in ("prompt", "response", "thinking") if isinstance(turn.get(key), str)}
+             | {"id": turn["id"], "in_context": turn["id"] >= horizon.get("keep_from", "") or turn["id"] in kept}
+             for turn in of("turn") if all(hides(turn))]
+    what = {"settings": settings, "turns": turns, "horizon": horizon.get("keep_from"), "damage": damage}
+    return events and what
+
+found = {path[-36:]: session(sorted(glob.glob(path + "/*.jsonl"), key=lambda log: log.endswith("/events.jsonl")))
+         for path in glob.glob(sys.argv[1] + "/sessions/*") if UUID.fullmatch(os.path.basename(path))}
 print(json.dumps({name: what for name, what in found.items() if what}, indent=2))

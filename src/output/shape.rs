@@ -444,7 +444,7 @@ pub struct Metadata {
     pub turns: usize,
     /// Of these, in the context.
     pub turns_in_context: usize,
-    /// The oldest turn that is in the context, where older ones left it.
+    /// The turn from which on all are in the context, where older ones left it.
     pub horizon: Option<EventId>,
     /// Turns that were retracted: nothing of them is among the messages.
     #[serde(skip_serializing_if = "Vec::is_empty")]

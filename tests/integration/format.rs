@@ -32,13 +32,18 @@ fn read_by_the_program(env: &TestEnv) -> Value {
         let turns: Vec<Value> = messages
             .chunks(2)
             .map(|pair| {
-                json!({"id": pair[0]["turn"], "prompt": pair[0]["content"], "response": pair[1]["content"]})
+                json!({
+                    "id": pair[0]["turn"], "in_context": pair[0]["in_context"],
+                    "prompt": pair[0]["content"], "response": pair[1]["content"],
+                    "thinking": pair[1]["thinking"],
+                })
             })
             .collect();
         let damage = info["metadata"]["unreadable"].as_array().map(Vec::len);
         let what = json!({
             "model": info["model_name"], "system": info["system_prompt"],
             "max_context_tokens": info["max_context_tokens"], "turns": turns,
+            "tags": info["metadata"]["tags"].as_array().cloned().unwrap_or_default(),
             "horizon": info["metadata"]["horizon"], "damage": damage,
         });
         all.insert(id.to_owned(), what);
@@ -59,6 +64,14 @@ fn both_read_the_same(env: &TestEnv, what: &str) -> Value {
             Value::String(text) if text.is_empty() => Value::Null,
             system => system.clone(),
         };
+        let tags = settings["tags"].as_object().into_iter().flatten();
+        let mut tags: Vec<&String> = tags.filter(|(_, on)| **on == true).map(|t| t.0).collect();
+        tags.sort();
+        session["tags"] = json!(tags);
+        for turn in session["turns"].as_array_mut().expect("a list") {
+            // Absent is null.
+            turn["thinking"] = turn["thinking"].take();
+        }
         session
             .as_object_mut()
             .expect("an object")
@@ -127,6 +140,151 @@ fn a_store_with_horizons_settings_copies_and_duplicates_reads_the_same() {
     both_read_the_same(&env, "and after the next turn");
 }
 
+/// What is appended to a session of three turns, given their ids, and the turns that are then in
+/// the transcript, `+` for those that are in the context.
+type Row = (&'static str, fn(&[Value; 3]) -> Vec<Value>, &'static str);
+
+const HIDDEN_PINNED_KEPT: &[Row] = &[
+    (
+        "parts of a prompt, two events, characters cut, beyond the end",
+        |t| {
+            vec![
+                json!({"type": "turn", "prompt": "aéxx日b🦀", "response": "ö", "thinking": "hm: ö"}),
+                json!({"type": "redact", "turn": t[0], "fields": {"prompt": [[0, 3], [5, 5], [7, 6]]}}),
+                json!({"type": "redact", "turn": t[0], "fields": {"prompt": [[3, 4], [9, 99]], "response": [[0, 1]]}}),
+                json!({"type": "redact", "turn": TURN, "fields": {"prompt": [[2, 3], [7, 8], [9, 10]], "thinking": [[4, 5]]}}),
+                json!({"type": "redact", "turn": TURN, "fields": {"response": [[1, 1]], "note": [[0, 9]]}}),
+            ]
+        },
+        "++++",
+    ),
+    (
+        "redacted before it was said, and a turn nobody has",
+        |_| {
+            vec![
+                json!({"id": "01AAAAAAAAAAAAAAAAAAAAAAAA", "type": "redact", "turn": TURN, "fields": {"prompt": [[1, 2]]}}),
+                json!({"type": "turn", "prompt": "abc", "response": "d"}),
+                json!({"type": "redact", "turn": "01BBBBBBBBBBBBBBBBBBBBBBBB"}),
+            ]
+        },
+        "++++",
+    ),
+    (
+        "retracted, before and after a part was",
+        |t| {
+            vec![
+                json!({"type": "redact", "turn": t[1], "fields": {"prompt": [[0, 3]]}}),
+                json!({"type": "redact", "turn": t[1], "fields": {}}),
+                json!({"type": "redact", "turn": t[2]}),
+                json!({"type": "redact", "turn": t[2], "fields": {"prompt": [[0, 3]]}}),
+            ]
+        },
+        "+",
+    ),
+    (
+        "pins and tags, one by one, before the horizon",
+        |t| {
+            let (one, two) = (t[0].as_str().expect("id"), t[1].as_str().expect("id"));
+            vec![
+                json!({"type": "set", "prune": "importance", "pins": {one: true, two: true}, "tags": {"a": true, "b": true}}),
+                prune(&t[2], json!({"budget": 600})),
+                json!({"type": "set", "pins": {two: false}, "tags": {"b": false, "c": true}}),
+            ]
+        },
+        "+-+",
+    ),
+    (
+        "kept before the horizon, with a summary",
+        |t| {
+            let kept = json!([{"id": t[1], "at": 9}, {"id": "01BBBBBBBBBBBBBBBBBBBBBBBB"}]);
+            vec![prune(
+                &t[2],
+                json!({"keep": kept, "summary": "s", "budget": 600}),
+            )]
+        },
+        "-++",
+    ),
+    (
+        "kept, and no longer; pinned and retracted",
+        |t| {
+            let one = t[0].as_str().expect("id");
+            vec![
+                prune(&t[2], json!({"keep": [{"id": t[1]}]})),
+                prune(&t[2], json!({})),
+                json!({"type": "set", "pins": {one: true}}),
+                json!({"type": "redact", "turn": one}),
+            ]
+        },
+        "-+",
+    ),
+    (
+        "not back by accident",
+        |t| {
+            vec![
+                prune(&t[2], json!({})),
+                prune(&t[0], json!({"keep": [{"id": t[1]}]})),
+            ]
+        },
+        "--+",
+    ),
+    (
+        "back on purpose, and forth",
+        |t| {
+            vec![
+                prune(&t[2], json!({})),
+                prune(&t[1], json!({"back": true, "keep": []})),
+                prune(&t[0], json!({"back": false})),
+            ]
+        },
+        "-++",
+    ),
+];
+
+/// The first of the events that are appended.
+const TURN: &str = "6GBZY6YG00ABCDEFGHJKMNPQR0";
+
+fn prune(keep_from: &Value, more: Value) -> Value {
+    let mut prune = json!({
+        "type": "prune", "keep_from": keep_from, "strategy": "fifo", "kept_turns": 9,
+        "dropped_turns": 9, "dropped_tokens": 9, "settings": {},
+    });
+    for (key, value) in more.as_object().expect("an object") {
+        prune[key] = value.clone();
+    }
+    prune
+}
+
+#[test]
+fn what_is_hidden_pinned_kept_and_brought_back_reads_the_same() {
+    if !need("python3") {
+        return;
+    }
+    for (name, events, expected) in HIDDEN_PINNED_KEPT {
+        let env = TestEnv::new();
+        let (id, _) = three_turns(&env);
+        let turns = env.lines(&id).into_iter().skip(1).map(|l| l["id"].clone());
+        let turns: Vec<Value> = turns.collect();
+        let turns: [Value; 3] = turns.try_into().expect("three");
+        let mut log = env.log(&id);
+        let first = &TURN[..25];
+        let mut n = 0;
+        for event in events(&turns) {
+            let mut line = json!({"v": 1});
+            line["id"] = json!(format!("{first}{n}"));
+            n += u8::from(event["id"].is_null());
+            for (key, value) in event.as_object().expect("an object") {
+                line[key] = value.clone();
+            }
+            log += &format!("{line}\n");
+        }
+        put(env.log_path(&id), log);
+        let seen = both_read_the_same(&env, name);
+        let seen = seen[&id]["turns"].as_array().expect("a list").iter();
+        let seen = seen.map(|turn| if turn["in_context"] == true { '+' } else { '-' });
+        assert_eq!(seen.collect::<String>(), *expected, "{name}");
+    }
+}
+
 /// Asserts that everything expected is there; more may have been added since.
 #[track_caller]
 fn holds(actual: &Value, expected: &Value, place: &str) {
@@ -185,12 +343,16 @@ fn a_store_of_version_1_reads_as_it_always_did() {
         holds(&run.json(), &expected, name);
         compared += 1;
     }
-    assert_eq!(compared, 5);
+    assert_eq!(compared, 6);
     assert_eq!(env.records(), before, "reading changes nothing");
+    if need("python3") {
+        both_read_the_same(&env, "as it is");
+    }
 
     for id in [
         "019467a5-8c00-7c3e-9a52-0c8f6b1f2a33",
         "8029a7ef-a5c3-5f6d-9fba-0a44b16eb20a",
+        "01946746-1700-7c3e-9a52-0c8f6b1f2a34",
     ] {
         let turn = env.chat("and on").session(id).arg("--offline").run();
         turn.ok();
