@@ -157,9 +157,15 @@ pub(super) fn create(
 ) -> Result<Appended> {
     let (ids, bytes) = encode(bodies, None, 0, false)?;
     let name = id.to_string();
-    sessions
-        .make_dir(&name)
-        .doing("make the session", sessions.path_of(&name))?;
+    match sessions.make_dir(&name) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+            let sentence = format!("cannot make the session {id}: it exists");
+            return Err(Error::new(Code::SessionExists, sentence)
+                .hint(format!("continue it with --session-id {id}"))
+                .session(id));
+        }
+        made => made.doing("make the session", sessions.path_of(&name))?,
+    }
     let dir = sessions
         .open_dir(&name)
         .doing("open the session", sessions.path_of(&name))?;
@@ -309,4 +315,24 @@ fn not_synced(cause: &io::Error, dir: &Dir) -> Error {
     )
     .because(cause)
     .hint("check the disk; the turn is in the log unless the machine loses power")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::event::Settings;
+
+    #[test]
+    fn a_session_that_is_there_is_not_made_again() {
+        let home = tempfile::tempdir().expect("a directory");
+        let sessions = Dir::open(home.path()).expect("it opens");
+        let id = SessionId::from_parts(1, 1);
+        let make = || {
+            let bodies = vec![Body::Set(Settings::default())];
+            create(&sessions, id, Durability::Relaxed, bodies)
+        };
+        assert_eq!(make().expect("it is new").ids.len(), 1);
+        let error = make().expect_err("it is there");
+        assert_eq!(error.code, Code::SessionExists);
+    }
 }
