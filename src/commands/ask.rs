@@ -2,6 +2,7 @@
 //! shorter one.
 
 use super::request::{self, Planned, Request};
+use super::window::Remembered;
 use super::{Answer, Outcome, summary, window};
 use crate::cli::{Server, Turn};
 use crate::clock;
@@ -57,19 +58,31 @@ impl<'a> Call<'a> {
         settings
     }
 
-    /// Returns the window the model has, where that is known.
+    /// Returns what is remembered of the model's window.
+    pub(super) fn remembered(&self, settings: &Settings, store: Option<&Store>) -> Remembered {
+        match (&self.backend, store) {
+            (Backend::Server(client), Some(store)) => {
+                window::recall(client, settings.model(), store)
+            }
+            _ => Remembered::default(),
+        }
+    }
+
+    /// Returns the window the model has: as remembered, or as the server says now.
     ///
     /// # Errors
     /// Those of a server that could not answer the turn either.
     pub(super) fn window(
         &self,
         settings: &Settings,
-        store: Option<&Store>,
-        may_ask: bool,
+        store: &Store,
+        remembered: Remembered,
     ) -> Result<Option<u64>> {
         match &self.backend {
-            Backend::Echo => Ok(None),
-            Backend::Server(client) => window::find(client, settings.model(), store, may_ask),
+            Backend::Server(client) if !remembered.is_fresh => {
+                window::ask(client, settings.model(), store, remembered.window)
+            }
+            _ => Ok(remembered.window),
         }
     }
 
@@ -180,7 +193,7 @@ impl<'a> Call<'a> {
         if let (true, Some(store), Backend::Server(client)) = (is_own, store, &self.backend) {
             window::correct(client, settings.model(), store, num_ctx);
         }
-        let known = self.window(settings, store, false).ok().flatten();
+        let known = self.remembered(settings, store).window;
         let scale = prompt_tokens as f64 / request.tokens.max(1) as f64;
         (if is_own { Some(num_ctx) } else { known }, scale.max(1.0))
     }

@@ -54,7 +54,7 @@ fn without_session(
         .ok()
         .and_then(|root| Store::open(root).ok())
         .flatten();
-    let window = call.window(&settings, store.as_ref(), false)?;
+    let window = call.remembered(&settings, store.as_ref()).window;
     let session = Session::default();
     let planned = call.plan(&settings, &session, false, window, 1.0)?;
     if call.turn.dry_run {
@@ -96,14 +96,14 @@ fn in_session(
     let id = place.id;
     refuse_newer(&place.snapshot.session, id)?;
     let settings = call.settings(place.snapshot.session.settings.clone());
-    let remembered = call.window(&settings, place.store.as_ref(), false)?;
+    let remembered = call.remembered(&settings, place.store.as_ref());
     // A budget that grew since turns left may bring them back: then all are to choose from.
-    let again = call.has_grown(&settings, &place.snapshot.session, remembered);
+    let again = call.has_grown(&settings, &place.snapshot.session, remembered.window);
     if again {
         place.read_history()?;
     }
     let session = place.snapshot.session.clone();
-    let planned = call.plan(&settings, &session, again, remembered, 1.0)?;
+    let planned = call.plan(&settings, &session, again, remembered.window, 1.0)?;
     if call.turn.dry_run {
         return Ok(call.would_send(&planned, &settings, Some((id, &session))));
     }
@@ -126,9 +126,9 @@ fn in_session(
     };
     let draft = writable.draft(draft(call, id, &settings))?;
     let asked = call
-        .window(&settings, Some(&store), true)
+        .window(&settings, &store, remembered)
         .and_then(|window| {
-            if window == remembered {
+            if window == remembered.window {
                 return Ok((planned, again));
             }
             let again = again && call.has_grown(&settings, &session, window);

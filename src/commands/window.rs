@@ -11,27 +11,40 @@ use crate::session::event::{Timestamp, Usage};
 use crate::store::Store;
 use crate::store::models::Model;
 
-/// Returns the window of a model in tokens, where it is known: as remembered, or else as the
-/// server says now. `store` is where it is remembered. What was remembered long ago is still the
-/// best guess where nobody may be asked, or where the server does not say.
+/// What is known of a window without asking.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Remembered {
+    /// The window in tokens, where it is known. One that was remembered long ago is still the best
+    /// guess where nobody may be asked.
+    pub(super) window: Option<u64>,
+    /// Whether there is no need to ask again.
+    pub(super) is_fresh: bool,
+}
+
+/// Returns what is remembered of a model's window.
+pub(super) fn recall(client: &Client, model: &str, store: &Store) -> Remembered {
+    let known = store.model(&client.host().to_string(), model);
+    let is_fresh = known
+        .as_ref()
+        .is_some_and(|known| known.is_fresh(clock::now()));
+    Remembered {
+        window: known.and_then(|known| known.context_length),
+        is_fresh,
+    }
+}
+
+/// Asks the server for a model's window and remembers it; `remembered` stands where the server
+/// does not say.
 ///
 /// # Errors
 /// When the server cannot be asked at all, or does not have the model: then it cannot answer a
 /// turn either. One that knows the model and does not say its window is no error.
-pub(super) fn find(
+pub(super) fn ask(
     client: &Client,
     model: &str,
-    store: Option<&Store>,
-    may_ask: bool,
+    store: &Store,
+    remembered: Option<u64>,
 ) -> Result<Option<u64>> {
-    let host = client.host().to_string();
-    let now = clock::now();
-    let known = store.and_then(|store| store.model(&host, model));
-    let is_fresh = known.as_ref().is_some_and(|known| known.is_fresh(now));
-    let remembered = known.and_then(|known| known.context_length);
-    if is_fresh || !may_ask {
-        return Ok(remembered);
-    }
     let shown = match client.show(model) {
         Ok(shown) => shown,
         Err(error) if ends_the_turn(error.code) => return Err(error),
@@ -45,17 +58,12 @@ pub(super) fn find(
         context_length,
         modified_at,
     } = shown;
-    if let Some(store) = store {
-        store.remember_model(
-            &host,
-            model,
-            Model {
-                context_length,
-                modified_at,
-                asked_at: now,
-            },
-        );
-    }
+    let known = Model {
+        context_length,
+        modified_at,
+        asked_at: clock::now(),
+    };
+    store.remember_model(&client.host().to_string(), model, known);
     Ok(context_length)
 }
 
