@@ -53,6 +53,10 @@ codes! {
     SessionAmbiguous = "session_ambiguous", 3, false;
     /// A session that was to be created is there already.
     SessionExists = "session_exists", 3, false;
+    /// The session has a newer turn than the one that was expected to be its newest.
+    TurnConflict = "turn_conflict", 3, false;
+    /// Another request was made under the same idempotency key.
+    IdempotencyConflict = "idempotency_conflict", 3, false;
     /// Nobody listens at the server's address, or it cannot be found.
     ServerUnreachable = "server_unreachable", 4, true;
     /// The server was silent for longer than `--timeout`.
@@ -83,6 +87,8 @@ codes! {
     StoreReadonly = "store_readonly", 7, false;
     /// The store, or something in it, is of a kind this program refuses to touch.
     StoreUnsupported = "store_unsupported", 7, false;
+    /// Something the prompt refers to cannot be read, and `--strict-refs` says that this matters.
+    Reference = "reference", 8, false;
     /// What `session verify` found is on standard output.
     Damaged = "damaged", 9, false;
     /// SIGHUP ended the call.
@@ -213,6 +219,8 @@ mod tests {
                 "3 session_not_found false",
                 "3 session_ambiguous false",
                 "3 session_exists false",
+                "3 turn_conflict false",
+                "3 idempotency_conflict false",
                 "4 server_unreachable true",
                 "4 timeout true",
                 "5 model_not_found false",
@@ -228,6 +236,7 @@ mod tests {
                 "7 store_full false",
                 "7 store_readonly false",
                 "7 store_unsupported false",
+                "8 reference false",
                 "9 damaged false",
                 "129 hangup false",
                 "130 interrupted false",

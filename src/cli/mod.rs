@@ -26,7 +26,7 @@ use crate::session::event::{Settings, Strategy};
 use crate::session::id::{Address, EventId, SessionId, SessionRef};
 use crate::store::Durability;
 
-/// What is printed of a turn.
+/// The form in which a result is printed. Not every command has every form: [`Command::forms`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Output {
     /// One indented object.
@@ -35,8 +35,33 @@ pub enum Output {
     Compact,
     /// A line for each chunk as it arrives, the last one the whole object.
     Jsonl,
-    /// The reply only, as it arrives.
+    /// The reply only, as it arrives; of a session, what was said, for people.
     Text,
+    /// A table for people.
+    Table,
+    /// Markdown.
+    Markdown,
+    /// A page of its own.
+    Html,
+    /// A drawing.
+    Svg,
+}
+
+impl Output {
+    /// Returns the name, as it is typed.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Compact => "compact",
+            Self::Jsonl => "jsonl",
+            Self::Text => "text",
+            Self::Table => "table",
+            Self::Markdown => "markdown",
+            Self::Html => "html",
+            Self::Svg => "svg",
+        }
+    }
 }
 
 /// What was asked for.
@@ -111,6 +136,20 @@ pub enum Command {
     Purge(Purge),
     /// The end of these sessions.
     Delete(Vec<SessionId>),
+}
+
+impl Command {
+    /// Returns the forms in which its result can be printed.
+    #[must_use]
+    pub fn forms(&self) -> &'static [Output] {
+        use Output::{Compact, Json, Jsonl, Text};
+        match self {
+            Self::Turn(turn) if turn.dry_run => &[Json, Compact],
+            Self::Turn(_) => &[Json, Compact, Jsonl, Text],
+            Self::Watch { .. } => &[Json, Compact, Jsonl],
+            _ => &[Json, Compact],
+        }
+    }
 }
 
 /// Which sessions are to end.

@@ -127,7 +127,7 @@ fn what_makes_no_sense_is_a_usage_error_that_says_so() {
             "--list-sessions and --model are mutually exclusive",
         ),
         ("--purge 3 --session-id 019aa0c4", "mutually exclusive"),
-        ("--list-sessions --output text", "no such output"),
+        ("--list-sessions --output text", "there is no --output text"),
         ("-p hi --option num_ctx=abc", "num_ctx"),
         ("-p hi --option num_predict=0", "num_predict"),
         ("-p hi --session-id null", "`null`"),

@@ -77,6 +77,7 @@ pub struct Typed {
     /// What to print: json, compact (one line), jsonl (chunks as they arrive) or text (the reply)
     #[arg(
         long,
+        global = true,
         value_name = "FORMAT",
         default_value = "json",
         hide_default_value = true,
@@ -197,13 +198,17 @@ impl Think {
 
 impl Typed {
     pub(super) fn asks_for(self, env: &Env) -> Result<Invocation> {
+        let (output, durability) = (self.output, self.durability(env)?);
+        let verbosity = if self.quiet > 0 { 0 } else { 1 + self.verbose };
+        let command = self.command(env)?;
+        in_a_form_it_has(&command, output)?;
         Ok(Invocation {
             store: env.store_root(),
-            output: self.output,
-            durability: self.durability(env)?,
+            output,
+            durability,
             lock_timeout: env.lock_timeout()?,
-            verbosity: if self.quiet > 0 { 0 } else { 1 + self.verbose },
-            command: self.command(env)?,
+            verbosity,
+            command,
         })
     }
 
@@ -271,10 +276,6 @@ impl Typed {
                 usage(format!("{utility} and {flag} are mutually exclusive"))
                     .hint(format!("{utility} stands alone")),
             );
-        }
-        if matches!(self.output, Output::Text | Output::Jsonl) {
-            return Err(usage(format!("{utility} has no such output"))
-                .hint("--output json or --output compact"));
         }
         Ok(())
     }
@@ -425,6 +426,17 @@ impl Typed {
             None => env.durability(),
         }
     }
+}
+
+/// Refuses a form of output the command does not have.
+fn in_a_form_it_has(command: &Command, output: Output) -> Result<()> {
+    let forms = command.forms();
+    if forms.contains(&output) {
+        return Ok(());
+    }
+    let names: Vec<&str> = forms.iter().map(|form| form.name()).collect();
+    let sentence = format!("there is no --output {} of this", output.name());
+    Err(usage(sentence).hint(format!("--output takes {} here", names.join(", "))))
 }
 
 /// Checks the options this program reads itself; the others are the server's to judge.

@@ -298,7 +298,7 @@ impl<'a> Call<'a> {
         let report = PlanReport::new(url, body, plan, place.map(|(id, _)| id));
         let warnings = self.offline().into_iter().collect();
         Outcome {
-            answer: Answer::Plan(Box::new(report)),
+            answer: Answer::Report(Box::new(report)),
             warnings,
             notes: Vec::new(),
             failure: None,

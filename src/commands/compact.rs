@@ -35,7 +35,7 @@ pub(super) fn run(
     match failure {
         Some(error) if done.compacted.is_empty() => Err(error),
         failure => Ok(Outcome {
-            answer: Answer::Compacted(done),
+            answer: Answer::Report(Box::new(done)),
             warnings: Vec::new(),
             notes: Vec::new(),
             failure,

@@ -44,7 +44,7 @@ pub(super) fn run(
         .session;
     let report = report(&session, id);
     Ok(Outcome {
-        answer: Answer::Sent(Box::new(report)),
+        answer: Answer::Report(Box::new(report)),
         warnings: Vec::new(),
         notes: Vec::new(),
         failure: None,

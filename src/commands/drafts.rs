@@ -15,11 +15,11 @@ pub(super) fn list(invocation: &Invocation) -> Result<Outcome> {
     };
     let drafts: Vec<DraftSummary> = found.into_iter().map(summary).collect();
     let total = drafts.len();
-    Ok(answer(Answer::Drafts(DraftList {
+    Ok(answer(Answer::Report(Box::new(DraftList {
         drafts,
         total,
         warnings: Vec::new(),
-    })))
+    }))))
 }
 
 /// Removes the drafts nobody holds. A turn under way keeps its own.
@@ -39,12 +39,12 @@ pub(super) fn clear(invocation: &Invocation) -> Result<Outcome> {
             }
         }
     }
-    Ok(answer(Answer::Cleared(Cleared {
+    Ok(answer(Answer::Report(Box::new(Cleared {
         removed: drafts.len(),
         drafts,
         kept,
         warnings: Vec::new(),
-    })))
+    }))))
 }
 
 fn answer(answer: Answer) -> Outcome {

@@ -23,7 +23,7 @@ pub(super) fn run(reference: &SessionRef, invocation: &Invocation) -> Result<Out
     };
     let info = info(id, snapshot, unfinished);
     Ok(Outcome {
-        answer: Answer::Session(Box::new(info)),
+        answer: Answer::Report(Box::new(info)),
         warnings: Vec::new(),
         notes: Vec::new(),
         failure: None,

@@ -27,7 +27,7 @@ pub(super) fn run(invocation: &Invocation) -> Result<Outcome> {
         warnings: Vec::new(),
     };
     Ok(Outcome {
-        answer: Answer::Sessions(list),
+        answer: Answer::Report(Box::new(list)),
         warnings,
         notes: Vec::new(),
         failure: None,
@@ -43,11 +43,11 @@ pub(super) fn reindex(invocation: &Invocation) -> Result<Outcome> {
     Ok(Outcome {
         notes: Vec::new(),
         warnings: warnings(&listing),
-        answer: Answer::Reindexed(Reindexed {
+        answer: Answer::Report(Box::new(Reindexed {
             sessions: listing.sessions.len(),
             bytes,
             warnings: Vec::new(),
-        }),
+        })),
         failure: None,
     })
 }

@@ -29,13 +29,13 @@ pub(super) fn run(dir: &Path, include_purged: bool, invocation: &Invocation) -> 
     Ok(Outcome {
         notes: Vec::new(),
         warnings: damaged.chain(refused).collect(),
-        answer: Answer::Merged(MergeReport {
+        answer: Answer::Report(Box::new(MergeReport {
             sessions_added: merged.added.len(),
             sessions_changed: merged.changed.len(),
             events_added: merged.events,
             skipped_purged: merged.purged,
             warnings: Vec::new(),
-        }),
+        })),
         failure: None,
     })
 }

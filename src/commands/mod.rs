@@ -27,10 +27,7 @@ pub use watch::Watch;
 use crate::cli::{Command, Invocation};
 use crate::error::{Error, Result};
 use crate::ollama::Chunk;
-use crate::output::{
-    Cleared, Compactions, DraftList, MergeReport, Pinned, PlanReport, Pruned, Purged, Reindexed,
-    SentReport, SessionInfo, SessionList, TurnReport, Verified,
-};
+use crate::output::{Report, Stream, TurnReport};
 use crate::warning::Warning;
 
 /// What a command has to say.
@@ -38,34 +35,12 @@ use crate::warning::Warning;
 pub enum Answer {
     /// Of a turn.
     Turn(Box<TurnReport>),
-    /// Of a turn that was not taken.
-    Plan(Box<PlanReport>),
-    /// Of the list.
-    Sessions(SessionList),
-    /// Of one session.
-    Session(Box<SessionInfo>),
-    /// Of a request that was sent.
-    Sent(Box<SentReport>),
-    /// Of a pin.
-    Pinned(Pinned),
-    /// Of a horizon that moved.
-    Pruned(Pruned),
-    /// Of a purge.
-    Purged(Purged),
-    /// Of a compaction.
-    Compacted(Compactions),
-    /// Of the drafts.
-    Drafts(DraftList),
-    /// Of the removal of drafts.
-    Cleared(Cleared),
+    /// One document.
+    Report(Box<dyn Report>),
+    /// Pieces, printed as they are found.
+    Stream(Box<dyn Stream>),
     /// Events to be printed as they come.
     Watch(Box<Watch>),
-    /// Of a verification.
-    Verified(Verified),
-    /// Of a merge.
-    Merged(MergeReport),
-    /// Of an index made anew.
-    Reindexed(Reindexed),
 }
 
 /// What a command did.

@@ -51,9 +51,10 @@ pub(super) fn run(address: &Address, is_pinned: bool, invocation: &Invocation) -
         turn: *turn,
         pinned: is_pinned,
         changed: was_pinned != is_pinned,
+        warnings: Vec::new(),
     };
     Ok(Outcome {
-        answer: Answer::Pinned(pinned),
+        answer: Answer::Report(Box::new(pinned)),
         warnings: Vec::new(),
         notes: Vec::new(),
         failure: None,

@@ -100,7 +100,7 @@ pub(super) fn run(wanted: &Wanted<'_>, invocation: &Invocation) -> Result<Outcom
         warnings: Vec::new(),
     };
     Ok(Outcome {
-        answer: Answer::Pruned(pruned),
+        answer: Answer::Report(Box::new(pruned)),
         warnings,
         notes: Vec::new(),
         failure: None,

@@ -148,14 +148,14 @@ impl Gone {
         let verb = if dry_run { "Would remove" } else { "Removed" };
         let noun = if removed == 1 { "session" } else { "sessions" };
         Ok(Outcome {
-            answer: Answer::Purged(Purged {
+            answer: Answer::Report(Box::new(Purged {
                 dry_run,
                 removed,
                 message: format!("{verb} {removed} {noun}{of_which}"),
                 sessions,
                 bytes_freed: bytes,
                 warnings: Vec::new(),
-            }),
+            })),
             warnings,
             notes: Vec::new(),
             failure,

@@ -119,7 +119,7 @@ fn outcome(report: Report, repaired: Option<Vec<Repaired>>, failed: Option<Error
         warnings: Vec::new(),
     };
     Outcome {
-        answer: Answer::Verified(verified),
+        answer: Answer::Report(Box::new(verified)),
         warnings: Vec::new(),
         notes: Vec::new(),
         failure,

@@ -3,16 +3,19 @@
 //! Standard output is one result and nothing else; standard error is everything else. A closed
 //! standard output (`| head -1`) is no error; one that cannot be written is.
 
+mod report;
 pub mod shape;
 pub mod text;
 pub mod upkeep;
 
 use std::io::{self, IsTerminal, Write};
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 
+pub use report::{Report, Stream};
 pub use shape::*;
 pub use upkeep::*;
 
@@ -22,6 +25,7 @@ use crate::error::{Code, Error, Result};
 use crate::json;
 use crate::ollama::Chunk;
 use crate::tokens;
+use crate::warning::Warning;
 
 /// Prints the answer of one invocation, pieces of it as they arrive.
 #[derive(Debug)]
@@ -53,7 +57,7 @@ impl Printer {
                 self.write(&(json::line(&piece) + "\n"));
             }
             Output::Text => self.write(&text::harmless(chunk.content())),
-            Output::Json | Output::Compact => {}
+            _ => {}
         }
     }
 
@@ -68,11 +72,7 @@ impl Printer {
             notes,
             failure,
         } = outcome;
-        if self.verbosity > 0 {
-            warnings
-                .iter()
-                .for_each(|warning| say(&format!("warning: {warning}")));
-        }
+        self.warn(&warnings);
         if self.verbosity > 1 {
             notes.iter().for_each(|note| say(note));
             say(&format!(
@@ -91,56 +91,12 @@ impl Printer {
                     self.document(&report);
                 }
             }
-            Answer::Plan(mut report) => {
-                report.warnings = warnings;
-                self.document(&report);
+            Answer::Report(mut report) => {
+                report.warn(warnings);
+                self.report(&*report);
             }
-            Answer::Sessions(mut list) => {
-                list.warnings = warnings;
-                self.document(&list);
-            }
-            Answer::Session(mut info) => {
-                info.warnings = warnings;
-                self.document(&info);
-            }
-            Answer::Sent(mut report) => {
-                report.warnings = warnings;
-                self.document(&report);
-            }
-            Answer::Pinned(pinned) => self.document(&pinned),
-            Answer::Pruned(mut pruned) => {
-                pruned.warnings = warnings;
-                self.document(&pruned);
-            }
-            Answer::Compacted(mut compactions) => {
-                compactions.warnings = warnings;
-                self.document(&compactions);
-            }
-            Answer::Purged(mut purged) => {
-                purged.warnings = warnings;
-                self.document(&purged);
-            }
-            Answer::Drafts(mut list) => {
-                list.warnings = warnings;
-                self.document(&list);
-            }
-            Answer::Cleared(mut cleared) => {
-                cleared.warnings = warnings;
-                self.document(&cleared);
-            }
+            Answer::Stream(mut stream) => self.stream(&mut *stream)?,
             Answer::Watch(mut watch) => self.follow(&mut watch)?,
-            Answer::Verified(mut verified) => {
-                verified.warnings = warnings;
-                self.document(&verified);
-            }
-            Answer::Merged(mut merged) => {
-                merged.warnings = warnings;
-                self.document(&merged);
-            }
-            Answer::Reindexed(mut reindexed) => {
-                reindexed.warnings = warnings;
-                self.document(&reindexed);
-            }
         }
         if let Some(error) = failure {
             return Err(error);
@@ -167,10 +123,44 @@ impl Printer {
         Ok(())
     }
 
-    fn document(&mut self, value: &impl Serialize) {
+    /// Prints what a command finds piece by piece, until nobody reads any more.
+    fn stream(&mut self, stream: &mut dyn Stream) -> Result<()> {
+        let warnings = stream.run(&mut |piece| {
+            self.write(piece);
+            if self.failed.is_none() {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        })?;
+        self.warn(&warnings);
+        Ok(())
+    }
+
+    fn warn(&self, warnings: &[Warning]) {
+        if self.verbosity > 0 {
+            warnings
+                .iter()
+                .for_each(|warning| say(&format!("warning: {warning}")));
+        }
+    }
+
+    fn report(&mut self, report: &dyn Report) {
         let text = match self.output {
-            Output::Json | Output::Text => json::document(value),
-            Output::Compact | Output::Jsonl => json::line(value),
+            Output::Json => report.document(),
+            Output::Compact | Output::Jsonl => report.line(),
+            form => report
+                .for_people(form)
+                .expect("forms a command does not have are refused before"),
+        };
+        self.write(&(text + "\n"));
+    }
+
+    fn document(&mut self, value: &impl Serialize) {
+        let text = if self.output == Output::Json {
+            json::document(value)
+        } else {
+            json::line(value)
         };
         self.write(&(text + "\n"));
     }

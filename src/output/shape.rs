@@ -256,6 +256,9 @@ pub struct Pinned {
     pub pinned: bool,
     /// Whether that was different before.
     pub changed: bool,
+    /// What is worth telling.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// `session prune`.

@@ -1,0 +1,75 @@
+//! What a command has to print: one document, or pieces as they are found.
+
+use std::fmt::Debug;
+use std::ops::ControlFlow;
+
+use super::{
+    Cleared, Compactions, DraftList, MergeReport, Pinned, PlanReport, Pruned, Purged, Reindexed,
+    SentReport, SessionInfo, SessionList, Verified,
+};
+use crate::cli::Output;
+use crate::error::Result;
+use crate::json;
+use crate::warning::Warning;
+
+/// One document: what a command found or did, printed when it is done.
+pub trait Report: Debug {
+    /// Takes what is worth telling besides.
+    fn warn(&mut self, warnings: Vec<String>);
+
+    /// Returns it indented, without the final newline.
+    fn document(&self) -> String;
+
+    /// Returns it on one line, without the newline.
+    fn line(&self) -> String;
+
+    /// Returns it in another form than JSON, without the final newline; `None` where it has no
+    /// such form. What a terminal may be shown goes through [`super::text::harmless`].
+    fn for_people(&self, _form: Output) -> Option<String> {
+        None
+    }
+}
+
+/// What is printed piece by piece, because there is too much of it or because it never ends.
+pub trait Stream: Debug {
+    /// Hands each piece, newlines included, to `print`, until that says to stop.
+    ///
+    /// # Errors
+    /// What ends the command; the pieces before it are printed by then.
+    fn run(&mut self, print: &mut dyn FnMut(&str) -> ControlFlow<()>) -> Result<Vec<Warning>>;
+}
+
+/// Implements [`Report`] for shapes that are JSON and nothing else.
+macro_rules! reports {
+    ($($shape:ty),* $(,)?) => {
+        $(impl Report for $shape {
+            fn warn(&mut self, warnings: Vec<String>) {
+                self.warnings = warnings;
+            }
+
+            fn document(&self) -> String {
+                json::document(self)
+            }
+
+            fn line(&self) -> String {
+                json::line(self)
+            }
+        })*
+    };
+}
+
+reports!(
+    Cleared,
+    Compactions,
+    DraftList,
+    MergeReport,
+    Pinned,
+    PlanReport,
+    Pruned,
+    Purged,
+    Reindexed,
+    SentReport,
+    SessionInfo,
+    SessionList,
+    Verified,
+);
