@@ -7,6 +7,7 @@
 
 use std::fmt;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 
 macro_rules! codes {
@@ -180,12 +181,13 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// The shape of a failure on stderr.
-#[derive(Debug, Serialize)]
+/// A failure, on standard error.
+#[derive(Debug, JsonSchema, Serialize)]
 pub struct Report<'a> {
     /// The sentence and its cause.
     pub error: String,
-    /// The name of the [`Code`].
+    /// What kind of failure it is; decides the exit status.
+    #[schemars(schema_with = "names")]
     pub code: &'static str,
     /// What to do next.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -197,7 +199,14 @@ pub struct Report<'a> {
     pub server_message: Option<&'a str>,
     /// The session the call was about.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "uuid"))]
     pub session_id: Option<&'a str>,
+}
+
+/// Returns the schema of [`Report::code`]: every name of the table.
+fn names(_: &mut SchemaGenerator) -> Schema {
+    let names: Vec<&str> = Code::ALL.iter().map(|code| code.name()).collect();
+    json_schema!({"type": "string", "enum": names})
 }
 
 #[cfg(test)]

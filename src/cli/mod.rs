@@ -4,6 +4,7 @@
 //! and nowhere else. Together they become an [`Invocation`], which cannot express a combination
 //! that means nothing. Nothing here touches the disk, the network or the clock.
 
+mod display;
 mod env;
 mod session;
 #[cfg(test)]
@@ -17,6 +18,7 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use serde_json::{Map, Value};
 
+pub use display::Shape;
 pub use env::Env;
 pub use typed::Typed;
 
@@ -69,6 +71,8 @@ impl Output {
 pub enum Command {
     /// One turn.
     Turn(Box<Turn>),
+    /// The JSON Schema of something that is printed or stored.
+    PrintSchema(Shape),
     /// All sessions.
     ListSessions,
     /// The index of sessions, made anew.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 use serde_json::{Map, Value};
 
+use super::display::Display;
 use super::session::Verb;
 use super::{Command, DAY, Env, Invocation, Memory, Output, Purge, Server, Turn, duration, usage};
 use crate::error::Result;
@@ -22,7 +23,7 @@ pub(super) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(600);
 const LARGEST_CONTEXT: u64 = 1 << 31;
 
 const MANAGEMENT: &str = "Session management";
-const UTILITIES: &str = "Session utilities";
+pub(super) const UTILITIES: &str = "Session utilities";
 
 /// What was typed.
 #[derive(Debug, Parser)]
@@ -138,6 +139,8 @@ pub struct Typed {
     /// Remove sessions not used for this many days; 0 removes all
     #[arg(long, visible_alias = "purge-sessions", value_name = "DAYS", allow_negative_numbers = true, help_heading = UTILITIES)]
     purge: Option<i64>,
+    #[command(flatten)]
+    display: Display,
 }
 
 #[derive(Debug, Subcommand)]
@@ -220,10 +223,14 @@ impl Typed {
             ("--list-sessions", self.list_sessions),
             ("--session-info", self.session_info.is_some()),
             ("--purge", self.purge.is_some()),
+            ("--print-schema", self.display.print_schema.is_some()),
         ];
         one_at_most(&utilities)?;
         if let Some((utility, _)) = utilities.iter().find(|(_, given)| *given) {
             self.no_turn(utility)?;
+        }
+        if let Some(shape) = self.display.print_schema {
+            return Ok(Command::PrintSchema(shape));
         }
         if self.list_sessions {
             return Ok(Command::ListSessions);

@@ -27,7 +27,7 @@ pub use watch::Watch;
 use crate::cli::{Command, Invocation};
 use crate::error::{Error, Result};
 use crate::ollama::Chunk;
-use crate::output::{Report, Stream, TurnReport};
+use crate::output::{Described, Report, Stream, TurnReport};
 use crate::warning::Warning;
 
 /// What a command has to say.
@@ -64,6 +64,12 @@ pub struct Outcome {
 pub fn run(invocation: &Invocation, on_piece: &mut dyn FnMut(&Chunk)) -> Result<Outcome> {
     match &invocation.command {
         Command::Turn(turn) => turn::run(turn, invocation, on_piece),
+        Command::PrintSchema(shape) => Ok(Outcome {
+            answer: Answer::Report(Box::new(Described::of(*shape))),
+            warnings: Vec::new(),
+            notes: Vec::new(),
+            failure: None,
+        }),
         Command::ListSessions => list::run(invocation),
         Command::Merge {
             dir,

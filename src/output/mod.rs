@@ -4,6 +4,7 @@
 //! standard output (`| head -1`) is no error; one that cannot be written is.
 
 mod report;
+mod schema;
 pub mod shape;
 pub mod text;
 pub mod upkeep;
@@ -16,6 +17,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 
 pub use report::{Report, Stream};
+pub use schema::Described;
 pub use shape::*;
 pub use upkeep::*;
 

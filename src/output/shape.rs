@@ -1,9 +1,10 @@
 //! The shapes of what is printed: a promise to calling programs. Keys are added, never renamed;
 //! order and nulls are part of it. They are not the shapes of what is stored.
 
+use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use crate::ollama::{Chunk, Reply};
 use crate::session::event::{Counted, Timestamp};
@@ -12,13 +13,14 @@ use crate::store::compact::Compacted;
 
 /// A turn, in the shape of Ollama's own `/api/generate`, and then what this program adds.
 /// Durations are nanoseconds.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize)]
 pub struct TurnReport {
     /// The model that answered.
     pub model: String,
     /// When the server finished.
     pub created_at: Option<String>,
     /// Always true: a reply that was not finished is a failure.
+    #[schemars(extend("const" = true))]
     pub done: bool,
     /// Why the model stopped.
     pub done_reason: Option<String>,
@@ -39,6 +41,7 @@ pub struct TurnReport {
     /// What the model thought before it.
     pub thinking: Option<String>,
     /// Always null: `/api/generate` has token ids here, sessions take their place.
+    #[schemars(with = "()")]
     pub context: Option<Value>,
     /// The tools the model wants called.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -97,7 +100,7 @@ impl TurnReport {
 }
 
 /// Where a turn is in its session.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct TurnStatus {
     /// Its id; null where it is not stored.
     pub id: Option<EventId>,
@@ -110,7 +113,7 @@ pub struct TurnStatus {
 }
 
 /// How full the context is, in tokens.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize)]
 pub struct ContextUsage {
     /// What the request had.
     pub sent_tokens: u64,
@@ -157,13 +160,15 @@ pub fn percent(part: u64, whole: u64) -> f64 {
 }
 
 /// `--dry-run`: what would be sent.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub struct PlanReport {
     /// Always true.
+    #[schemars(extend("const" = true))]
     pub dry_run: bool,
     /// Where it would go; null for the built-in model.
     pub url: Option<String>,
     /// The body of the request, byte for byte.
+    #[schemars(with = "Map<String, Value>")]
     pub request: Box<RawValue>,
     /// The choice behind it.
     pub context_plan: ContextPlan,
@@ -200,7 +205,7 @@ impl PlanReport {
 }
 
 /// `session show --context`: what was sent for a turn.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub struct SentReport {
     /// The session.
     pub session_id: SessionId,
@@ -210,6 +215,7 @@ pub struct SentReport {
     /// since, and nobody changed a setting while the turn was under way.
     pub exact: bool,
     /// The body of the request.
+    #[schemars(with = "Map<String, Value>")]
     pub request: Box<RawValue>,
     /// Its messages.
     pub messages: Vec<SentMessage>,
@@ -233,7 +239,7 @@ impl SentReport {
 }
 
 /// A message that was sent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct SentMessage {
     /// `system`, `user` or `assistant`.
     pub role: &'static str,
@@ -246,7 +252,7 @@ pub struct SentMessage {
 }
 
 /// `session pin` and `unpin`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct Pinned {
     /// The session.
     pub session_id: SessionId,
@@ -262,7 +268,7 @@ pub struct Pinned {
 }
 
 /// `session prune`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct Pruned {
     /// The session.
     pub session_id: SessionId,
@@ -286,7 +292,7 @@ pub struct Pruned {
 }
 
 /// What is sent of a conversation, and why.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct ContextPlan {
     /// How turns are chosen to leave.
     pub strategy: &'static str,
@@ -309,7 +315,7 @@ pub struct ContextPlan {
 }
 
 /// A message and what becomes of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct PlannedMessage {
     /// `system`, `user` or `assistant`.
     pub role: &'static str,
@@ -326,13 +332,19 @@ pub struct PlannedMessage {
 }
 
 /// A piece of a reply as it arrives: a line of `/api/generate`'s stream.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct Piece<'a> {
+    /// The model that answers, as the server names it.
     model: Option<&'a str>,
+    /// When the server sent it.
     created_at: Option<&'a str>,
+    /// A piece of the reply.
     response: &'a str,
+    /// A piece of what the model thinks before it.
     #[serde(skip_serializing_if = "Option::is_none")]
     thinking: Option<&'a str>,
+    /// Always false: only the whole object, which is the last line, says true.
+    #[schemars(extend("const" = false))]
     done: bool,
 }
 
@@ -352,7 +364,7 @@ impl<'a> Piece<'a> {
 }
 
 /// `--list-sessions`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize)]
 pub struct SessionList {
     /// The sessions, the last used first.
     pub sessions: Vec<SessionSummary>,
@@ -364,7 +376,7 @@ pub struct SessionList {
 }
 
 /// A session in the list.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize)]
 pub struct SessionSummary {
     /// Its id.
     pub session_id: SessionId,
@@ -383,7 +395,7 @@ pub struct SessionSummary {
 }
 
 /// `--session-info`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize)]
 pub struct SessionInfo {
     /// Its id.
     pub session_id: SessionId,
@@ -416,7 +428,7 @@ pub struct SessionInfo {
 }
 
 /// One message.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize)]
 pub struct SaidMessage {
     /// `user` or `assistant`.
     pub role: &'static str,
@@ -441,7 +453,7 @@ pub struct SaidMessage {
 }
 
 /// What else is known of a session.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize)]
 pub struct Metadata {
     /// Turns ever taken.
     pub turns: usize,
@@ -460,7 +472,7 @@ pub struct Metadata {
 }
 
 /// A stretch of bytes of a log that is no event.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct Unreadable {
     /// The file, within the session's directory.
     pub file: String,
@@ -471,7 +483,7 @@ pub struct Unreadable {
 }
 
 /// A turn that is not stored.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize)]
 pub struct Unfinished {
     /// The draft.
     pub draft: EventId,
@@ -488,7 +500,7 @@ pub struct Unfinished {
 }
 
 /// `--purge`, `session purge` and `session delete`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize)]
 pub struct Purged {
     /// Whether this is what would have happened: nothing was removed.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -507,7 +519,7 @@ pub struct Purged {
 }
 
 /// `session compact`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, JsonSchema, Serialize)]
 pub struct Compactions {
     /// The sessions that were rewritten.
     pub compacted: Vec<CompactedSession>,
@@ -529,7 +541,7 @@ impl Compactions {
 }
 
 /// A session that was rewritten.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize)]
 pub struct CompactedSession {
     /// Its id.
     pub session_id: SessionId,
@@ -568,7 +580,7 @@ impl CompactedSession {
 }
 
 /// `session reindex`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize)]
 pub struct Reindexed {
     /// How many sessions the index has.
     pub sessions: usize,
@@ -580,7 +592,7 @@ pub struct Reindexed {
 }
 
 /// `session merge`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize)]
 pub struct MergeReport {
     /// How many sessions were not here.
     pub sessions_added: usize,

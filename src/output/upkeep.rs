@@ -1,15 +1,16 @@
 //! The shapes of what is printed about the state of the store: what verify found, drafts.
 
+use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use crate::json;
 use crate::session::event::Timestamp;
 use crate::session::id::{EventId, SessionId};
 
 /// `session verify`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize)]
 pub struct Verified {
     /// How much was looked at.
     pub checked: Checked,
@@ -25,7 +26,7 @@ pub struct Verified {
 }
 
 /// How much was looked at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct Checked {
     /// Directories named as sessions.
     pub sessions: u64,
@@ -38,7 +39,7 @@ pub struct Checked {
 }
 
 /// Something that was found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct Found {
     /// What: `damaged_line`, …
     pub kind: &'static str,
@@ -55,7 +56,7 @@ pub struct Found {
 }
 
 /// Something that was put right.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct Mended {
     /// What was wrong: `damaged_line`, …
     pub kind: &'static str,
@@ -72,7 +73,7 @@ pub struct Mended {
 }
 
 /// `session drafts`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize)]
 pub struct DraftList {
     /// The drafts, oldest first.
     pub drafts: Vec<DraftSummary>,
@@ -85,7 +86,7 @@ pub struct DraftList {
 
 /// A turn that is not stored. All but `id` and `under_way` is null where the draft says nothing
 /// that can be read.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize)]
 pub struct DraftSummary {
     /// The draft.
     pub id: EventId,
@@ -104,7 +105,7 @@ pub struct DraftSummary {
 }
 
 /// `session drafts --clear`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize)]
 pub struct Cleared {
     /// How many drafts are gone.
     pub removed: usize,
@@ -118,11 +119,12 @@ pub struct Cleared {
 }
 
 /// A line of `session watch`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub struct Seen {
     /// The session the event came into.
     pub session_id: SessionId,
     /// The event as it is stored.
+    #[schemars(with = "Map<String, Value>")]
     pub event: Box<RawValue>,
 }
 

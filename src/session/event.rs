@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use schemars::JsonSchema;
 use serde::de::value::{BorrowedStrDeserializer, MapAccessDeserializer};
 use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -25,8 +26,9 @@ use crate::json;
 pub const VERSION: u32 = 1;
 
 /// A moment, RFC 3339 UTC with milliseconds and `Z` wherever it is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Timestamp(pub DateTime<Utc>);
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, JsonSchema)]
+#[schemars(extend("format" = "date-time"))]
+pub struct Timestamp(#[schemars(with = "String")] pub DateTime<Utc>);
 
 impl Timestamp {
     /// Returns the moment `ms` milliseconds after 1970; one that cannot be represented is 1970.
@@ -68,7 +70,7 @@ impl<'de> Deserialize<'de> for Timestamp {
 }
 
 /// One event of a session.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, JsonSchema)]
 pub struct Event {
     /// The format version of the line.
     pub v: u32,
@@ -78,13 +80,16 @@ pub struct Event {
     pub ts: Timestamp,
     /// The byte offset at which the line was written. If the last line of a log stands where it
     /// says, nothing was inserted before it since.
+    #[schemars(default)]
     pub at: Option<u64>,
     /// What happened.
+    #[schemars(flatten)]
     pub body: Body,
 }
 
 /// What an event says.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, JsonSchema)]
+#[schemars(tag = "type", rename_all = "lowercase")]
 pub enum Body {
     /// The first line of a log.
     Session(Header),
@@ -97,6 +102,7 @@ pub enum Body {
     /// Something of a turn is hidden.
     Redact(Redact),
     /// A type of a newer version; kept on disk and ignored.
+    #[schemars(skip)]
     Unknown(String),
 }
 
@@ -116,7 +122,7 @@ impl Body {
 }
 
 /// The first line of a log: who began it and with what settings.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct Header {
     /// The program and version that made the session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -128,7 +134,7 @@ pub struct Header {
 
 /// What a session remembers between turns. In an event only what it sets is there; for each key
 /// the event with the greatest id wins.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct Settings {
     /// The model that is asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -146,6 +152,7 @@ pub struct Settings {
     /// turn is a key of its own, so that two copies in which different turns were pinned merge
     /// into one with both.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(with = "BTreeMap<String, bool>")]
     pub pins: BTreeMap<EventId, bool>,
     /// Tags by name: whether the session has it. Each is a setting of its own, so that what two
     /// clones changed merges tag by tag.
@@ -154,7 +161,7 @@ pub struct Settings {
 }
 
 /// How turns are chosen to leave the context.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Strategy {
     /// The oldest first.
@@ -255,7 +262,7 @@ impl Settings {
 }
 
 /// One exchange: the prompt and the complete answer to it.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct Turn {
     /// The newest turn in the context that was sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -297,7 +304,7 @@ pub struct Turn {
 }
 
 /// The server's figures for one reply; absent where it gave none.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Usage {
     /// When the server finished, as it said it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -323,7 +330,7 @@ pub struct Usage {
 }
 
 /// What the two messages of a turn cost, in tokens, the template around them included.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Tokens {
     /// The user's message.
     pub prompt: u64,
@@ -334,7 +341,9 @@ pub struct Tokens {
 }
 
 /// How a count of tokens came about, from the best to the safest.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, JsonSchema, Serialize, Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Counted {
     /// By the server.
@@ -350,7 +359,7 @@ pub enum Counted {
 }
 
 /// What went out in one request, so that the next can be judged by it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Sent {
     /// The oldest turn that was sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -367,7 +376,7 @@ pub struct Sent {
 }
 
 /// The horizon: turns before it leave the context, never the history.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct Prune {
     /// The turn from which on all are in.
     pub keep_from: EventId,
@@ -402,7 +411,7 @@ pub struct Prune {
 }
 
 /// A turn before the horizon that is still in the context.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct KeptTurn {
     /// The turn.
     pub id: EventId,
@@ -421,7 +430,7 @@ fn is_zero(n: &u64) -> bool {
 
 /// What is hidden of a turn, everywhere and for ever, also where a merge brings the text back.
 /// What was looked for is never in it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Redact {
     /// The turn.
     pub turn: EventId,

@@ -7,14 +7,18 @@
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 use uuid::Uuid;
 
 /// The id of a session: a UUID, written in lower case with hyphens; also its directory's name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema, Serialize, Deserialize,
+)]
 #[serde(transparent)]
-pub struct SessionId(Uuid);
+#[schemars(extend("format" = "uuid"))]
+pub struct SessionId(#[schemars(with = "String")] Uuid);
 
 impl SessionId {
     /// Makes a new id from milliseconds since 1970 and 80 random bits (74 of them are used).
@@ -67,9 +71,10 @@ impl fmt::Display for SessionId {
 }
 
 /// The id of an event: a ULID. The order of ids is the order of events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema, Serialize)]
 #[serde(transparent)]
-pub struct EventId(Ulid);
+#[schemars(extend("pattern" = "^[0-7][0-9A-HJKMNP-TV-Z]{25}$"))]
+pub struct EventId(#[schemars(with = "String")] Ulid);
 
 impl EventId {
     /// The last millisecond of the year 9999, as milliseconds since 1970: later ids are damage.

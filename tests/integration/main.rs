@@ -25,6 +25,7 @@ mod plan;
 mod power_loss;
 mod prefix;
 mod purge;
+mod schemas;
 mod sessions;
 mod settings;
 mod sizes;

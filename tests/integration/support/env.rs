@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use super::output::files_below;
 use super::run::Run;
+use super::schemas;
 use super::server::Server;
 use super::tools::search_path;
 
@@ -141,6 +142,15 @@ impl TestEnv {
 
     fn tmp(&self) -> PathBuf {
         self.root.path().join("tmp")
+    }
+}
+
+impl Drop for TestEnv {
+    /// Holds what was stored to its schema, unless the test has failed already.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            schemas::hold_store(&self.store());
+        }
     }
 }
 

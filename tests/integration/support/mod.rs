@@ -21,6 +21,7 @@ mod reply;
 mod request;
 mod run;
 mod running;
+mod schemas;
 mod server;
 mod tools;
 
@@ -39,6 +40,7 @@ pub(crate) use self::{
     request::Request,
     run::Run,
     running::Running,
+    schemas::{problems, schema},
     server::{NOBODY_LISTENS, Server},
     tools::need,
 };

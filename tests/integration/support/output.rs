@@ -1,6 +1,7 @@
 //! What a run left behind, and the two things it can be held to: it worked, or it failed as
 //! it should. When it did not, everything that is known is told.
 
+use std::ffi::OsString;
 use std::fmt::{self, Write as _};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use serde_json::Value;
 #[derive(Debug, Clone)]
 pub(crate) struct Output {
     pub(super) command: String,
+    pub(super) args: Vec<OsString>,
     pub(super) home: PathBuf,
     /// `None` when it had to be killed because it did not end.
     pub(super) status: Option<ExitStatus>,

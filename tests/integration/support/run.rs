@@ -9,7 +9,7 @@ use std::thread;
 use super::env::TestEnv;
 use super::output::Output;
 use super::reply::Reply;
-use super::running::Running;
+use super::running::{Running, Told};
 
 /// A run being prepared: arguments, environment, standard input.
 #[must_use = "nothing happens until it is run"]
@@ -157,7 +157,11 @@ impl<'env> Run<'env> {
             }
             (_, open) => open,
         };
-        Running::new(self.env, child, stdin, line, requests_before)
+        let told = Told {
+            line,
+            args: self.args,
+        };
+        Running::new(self.env, child, stdin, told, requests_before)
     }
 
     fn command(&mut self) -> Command {
@@ -198,7 +202,7 @@ impl<'env> Run<'env> {
     }
 }
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_ollama-prompt");
+pub(super) const PROGRAM: &str = env!("CARGO_BIN_EXE_ollama-prompt");
 
 fn quoted(word: &OsStr) -> String {
     let text = word.to_string_lossy();

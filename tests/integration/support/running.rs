@@ -1,5 +1,6 @@
 //! A run that is under way: watched, signalled, killed, waited for.
 
+use std::ffi::OsString;
 use std::process::{Child, ChildStdin, ExitStatus};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use super::PATIENCE;
 use super::capture::Capture;
 use super::env::TestEnv;
 use super::output::Output;
+use super::schemas;
 
 /// A process of the program. One that is not waited for is killed in the end.
 pub(crate) struct Running<'env> {
@@ -19,8 +21,15 @@ pub(crate) struct Running<'env> {
     stdin: Option<ChildStdin>,
     stdout: Capture,
     stderr: Capture,
-    line: String,
+    told: Told,
     requests_before: usize,
+}
+
+/// What a process was told to do.
+pub(super) struct Told {
+    /// As a test's reader would type it.
+    pub(super) line: String,
+    pub(super) args: Vec<OsString>,
 }
 
 impl<'env> Running<'env> {
@@ -28,7 +37,7 @@ impl<'env> Running<'env> {
         env: &'env TestEnv,
         mut child: Child,
         stdin: Option<ChildStdin>,
-        line: String,
+        told: Told,
         requests_before: usize,
     ) -> Self {
         let stdout = child.stdout.take();
@@ -39,7 +48,7 @@ impl<'env> Running<'env> {
             stdin,
             stdout: stdout.map_or_else(Capture::nothing, Capture::of),
             stderr: stderr.map_or_else(Capture::nothing, Capture::of),
-            line,
+            told,
             requests_before,
         }
     }
@@ -123,7 +132,9 @@ impl<'env> Running<'env> {
         let both = self.stdout.wait_for_end(deadline) && self.stderr.wait_for_end(deadline);
         while both && Instant::now() < deadline {
             if let Some(status) = self.status() {
-                return self.output(Some(status));
+                let output = self.output(Some(status));
+                schemas::hold(&output);
+                return output;
             }
             // Its streams are closed: it is on its last instructions.
             thread::sleep(Duration::from_millis(1));
@@ -146,7 +157,8 @@ impl<'env> Running<'env> {
 
     fn output(&self, status: Option<ExitStatus>) -> Output {
         Output {
-            command: self.line.clone(),
+            command: self.told.line.clone(),
+            args: self.told.args.clone(),
             home: self.env.home(),
             status,
             stdout: self.stdout.so_far(),
