@@ -6,6 +6,7 @@
 //!
 //! * [`error`], [`warning`]: what can fail and what is worth telling, a table each
 //! * [`json`]: JSON as it is written to disk and to standard output
+//! * [`signals`]: signals that end a call
 //! * [`session`]: what a conversation is. Ids, events, the fold, the context plan. Pure
 //! * [`clock`]: the wall clock and randomness
 //! * [`tokens`]: how many tokens a text has
@@ -37,6 +38,7 @@ pub mod ollama;
 pub mod output;
 pub mod prompt;
 pub mod session;
+pub mod signals;
 pub mod store;
 pub mod tokens;
 pub mod warning;

@@ -1,4 +1,6 @@
-//! What is printed beside results: schemas of them.
+//! How things are printed, and the schemas of what is printed.
+
+use std::ffi::OsString;
 
 use clap::{Args, ValueEnum};
 
@@ -7,9 +9,52 @@ use super::typed::UTILITIES;
 /// The flags.
 #[derive(Debug, Args)]
 pub(super) struct Display {
+    /// Whether what people read has colour: auto (on a terminal, unless NO_COLOR is set), always or never [default: auto]
+    #[arg(
+        long,
+        value_name = "WHEN",
+        global = true,
+        overrides_with = "color",
+        hide_possible_values = true
+    )]
+    pub(super) color: Option<Color>,
     /// Print the JSON Schema of what is printed or stored: turn, list, info, error, event, chunk (a line of --output jsonl but the last), seen (a line of session watch), plan (--dry-run), sent (the context of a past turn), purged, compacted, verified, merged, drafts, cleared, pinned, pruned or reindexed
     #[arg(long, value_name = "SHAPE", hide_possible_values = true, help_heading = UTILITIES)]
     pub(super) print_schema: Option<Shape>,
+}
+
+/// When what people read has colour. What programs read never has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+impl Color {
+    /// Decides between flag and environment: the flag wins, unless it leaves it open.
+    pub(super) fn of(typed: Option<Self>, environment_forbids: bool) -> Self {
+        match typed.unwrap_or_default() {
+            Self::Auto if environment_forbids => Self::Never,
+            asked => asked,
+        }
+    }
+
+    /// Returns the last `--color` that is spelled out, whatever the rest of the line says.
+    pub(super) fn spelled_out(arguments: &[OsString]) -> Option<Self> {
+        let mut values = arguments.iter().enumerate().filter_map(|(at, argument)| {
+            let next = || arguments.get(at + 1)?.to_str();
+            match argument.to_str()?.strip_prefix("--color")? {
+                "" => next(),
+                joined => joined.strip_prefix('='),
+            }
+        });
+        Self::from_str(values.next_back()?, false).ok()
+    }
 }
 
 /// Something that is printed or stored, and has a schema.
@@ -76,6 +121,32 @@ impl Shape {
             Self::Pinned => "pinned",
             Self::Pruned => "pruned",
             Self::Reindexed => "reindexed",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_flag_wins_over_the_environment_unless_it_leaves_it_open() {
+        let rows = [
+            ("", false, Color::Auto),
+            ("", true, Color::Never),
+            ("--color auto", true, Color::Never),
+            ("--color auto", false, Color::Auto),
+            ("--color=always", true, Color::Always),
+            ("--color never", false, Color::Never),
+            ("--color never --oops --color=always", false, Color::Always),
+            ("--color", false, Color::Auto),
+            ("--color blue", false, Color::Auto),
+            ("--colorful always", false, Color::Auto),
+        ];
+        for (line, forbids, expected) in rows {
+            let arguments: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+            let color = Color::of(Color::spelled_out(&arguments), forbids);
+            assert_eq!(color, expected, "{line} {forbids}");
         }
     }
 }

@@ -15,6 +15,21 @@ const DEFAULT_MODEL: &str = "deepseek-v3.1:671b-cloud";
 const DEFAULT_MAX_CONTEXT_TOKENS: u64 = 64_000;
 const DEFAULT_LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Reads a variable; what is empty counts as not set.
+fn raw(name: &str) -> Option<OsString> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place that reads the environment"
+    )]
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// Tells whether the environment wants no colour: `NO_COLOR`, whatever it says, or a terminal that
+/// has none.
+pub(super) fn forbids_color() -> bool {
+    raw("NO_COLOR").is_some() || raw("TERM").is_some_and(|terminal| terminal == "dumb")
+}
+
 /// The environment; what is empty counts as not set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Env {
@@ -29,6 +44,7 @@ pub struct Env {
     pub(super) no_session: Option<String>,
     pub(super) lock_timeout: Option<String>,
     pub(super) durability: Option<String>,
+    pub(super) forbids_color: bool,
 }
 
 impl Env {
@@ -37,11 +53,6 @@ impl Env {
     /// # Errors
     /// `config` when a variable that must be text is not UTF-8.
     pub fn of_process() -> Result<Self> {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "this is the one place that reads the environment"
-        )]
-        let raw = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         let text = |name: &'static str| match raw(name).map(OsString::into_string) {
             None => Ok(None),
             Some(Ok(text)) => Ok(Some(text)),
@@ -59,6 +70,7 @@ impl Env {
             no_session: text("OLLAMA_PROMPT_NO_SESSION")?,
             lock_timeout: text("OLLAMA_PROMPT_LOCK_TIMEOUT")?,
             durability: text("OLLAMA_PROMPT_DURABILITY")?,
+            forbids_color: forbids_color(),
         })
     }
 

@@ -18,7 +18,7 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use serde_json::{Map, Value};
 
-pub use display::Shape;
+pub use display::{Color, Shape};
 pub use env::Env;
 pub use typed::Typed;
 
@@ -143,6 +143,25 @@ pub enum Command {
 }
 
 impl Command {
+    /// Tells whether it may last before a model is asked, or without one being asked: it reads
+    /// what others write, or looks at all of the store.
+    #[must_use]
+    pub fn may_last(&self) -> bool {
+        // A text may refer to standard input, or to a tree that is searched.
+        let may_last = |source: &Source| match source {
+            Source::Text(text) => text.contains('@'),
+            Source::Stdin | Source::File(_) => true,
+        };
+        match self {
+            Self::Turn(turn) => {
+                may_last(&turn.prompt) || turn.system.as_ref().is_some_and(may_last)
+            }
+            // A watch looks for signals itself.
+            Self::Watch { .. } | Self::PrintSchema(_) => false,
+            _ => true,
+        }
+    }
+
     /// Returns the forms in which its result can be printed.
     #[must_use]
     pub fn forms(&self) -> &'static [Output] {
@@ -251,6 +270,8 @@ pub struct Invocation {
     pub durability: Durability,
     /// The longest wait for a lock.
     pub lock_timeout: Duration,
+    /// Whether what people read has colour.
+    pub color: Color,
     /// How much is said on standard error: 0 is nothing but failures, 1 the usual, 2 more.
     pub verbosity: u8,
 }
@@ -296,6 +317,13 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>, env: &Env) -> Result
         Err(error) if !error.use_stderr() => Ok(Parsed::Text(error.render().to_string())),
         Err(error) => Err(misspelt(&error.render().to_string())),
     }
+}
+
+/// Returns whether what people read has colour, as far as that can be told before arguments and
+/// environment are understood: it is how they are told that they were not.
+#[must_use]
+pub fn color_in(arguments: &[OsString]) -> Color {
+    Color::of(Color::spelled_out(arguments), env::forbids_color())
 }
 
 /// Takes clap's message apart: the sentence, and below it what to do.

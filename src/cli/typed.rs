@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 use serde_json::{Map, Value};
 
-use super::display::Display;
+use super::display::{Color, Display};
 use super::session::Verb;
 use super::{Command, DAY, Env, Invocation, Memory, Output, Purge, Server, Turn, duration, usage};
 use crate::error::Result;
@@ -203,6 +203,7 @@ impl Typed {
     pub(super) fn asks_for(self, env: &Env) -> Result<Invocation> {
         let (output, durability) = (self.output, self.durability(env)?);
         let verbosity = if self.quiet > 0 { 0 } else { 1 + self.verbose };
+        let color = Color::of(self.display.color, env.forbids_color);
         let command = self.command(env)?;
         in_a_form_it_has(&command, output)?;
         Ok(Invocation {
@@ -210,6 +211,7 @@ impl Typed {
             output,
             durability,
             lock_timeout: env.lock_timeout()?,
+            color,
             verbosity,
             command,
         })

@@ -17,6 +17,7 @@ use crate::output::{TurnReport, TurnStatus};
 use crate::session::event::{Settings, VERSION};
 use crate::session::fold::Session;
 use crate::session::id::SessionId;
+use crate::signals::Hold;
 use crate::store::Store;
 use crate::store::append::refuse_newer;
 use crate::store::draft::{Draft, new_id};
@@ -124,6 +125,9 @@ fn in_session(
     } else {
         Some(writable.writer(id)?)
     };
+    // From here on until the turn is stored a signal loses nothing: it ends the waiting for the
+    // model and for the lock, with a draft of what had arrived.
+    let _hold = Hold::new()?;
     let draft = writable.draft(draft(call, id, &settings))?;
     let asked = call
         .window(&settings, &store, remembered)

@@ -7,8 +7,8 @@ use super::{Answer, Outcome};
 use crate::cli::Invocation;
 use crate::clock;
 use crate::error::{Error, Result};
-use crate::ollama::SignalFlags;
 use crate::session::id::{SessionId, SessionRef};
+use crate::signals::Hold;
 use crate::store::follow::Follower;
 use crate::store::{Store, not_found};
 
@@ -25,7 +25,7 @@ pub struct Watch {
     root: PathBuf,
     only: Option<SessionId>,
     follower: Follower,
-    signals: SignalFlags,
+    signals: Hold,
     pause: Duration,
 }
 
@@ -36,7 +36,7 @@ pub(super) fn run(
     invocation: &Invocation,
 ) -> Result<Outcome> {
     let root = invocation.store.path()?.to_owned();
-    let signals = SignalFlags::listen()?;
+    let signals = Hold::new()?;
     let store = Store::open(&root)?;
     let only = named
         .map(|reference| {

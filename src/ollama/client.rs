@@ -231,7 +231,7 @@ fn wait<T>(
         .build()
         .map_err(no_runtime)?;
     let end = runtime.block_on(async {
-        let mut signals = Signals::listen().map_err(no_runtime)?;
+        let mut signals = Signals::listen()?;
         tokio::select! {
             biased;
             error = signals.next() => Err(error.into()),

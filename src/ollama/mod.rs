@@ -27,7 +27,6 @@ pub use key::ApiKey;
 pub use refusal::Overflow;
 pub use reply::Reply;
 pub use show::Shown;
-pub use signals::SignalFlags;
 pub use wire::{ChatRequest, Message, Role};
 
 /// Who answers.

@@ -3,6 +3,7 @@
 //! Standard output is one result and nothing else; standard error is everything else. A closed
 //! standard output (`| head -1`) is no error; one that cannot be written is.
 
+mod color;
 mod report;
 mod schema;
 pub mod shape;
@@ -16,12 +17,13 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 
+pub use color::Palette;
 pub use report::{Report, Stream};
 pub use schema::Described;
 pub use shape::*;
 pub use upkeep::*;
 
-use crate::cli::{Invocation, Output};
+use crate::cli::{Color, Invocation, Output};
 use crate::commands::{Answer, Outcome, Watch};
 use crate::error::{Code, Error, Result};
 use crate::json;
@@ -37,6 +39,8 @@ pub struct Printer {
     /// The first write that failed; nothing more is written then.
     failed: Option<io::Error>,
     ends_with_newline: bool,
+    /// The colours of standard error.
+    palette: Palette,
 }
 
 impl Printer {
@@ -48,6 +52,7 @@ impl Printer {
             verbosity: invocation.verbosity,
             failed: None,
             ends_with_newline: true,
+            palette: Palette::of_stderr(invocation.color),
         }
     }
 
@@ -76,16 +81,16 @@ impl Printer {
         } = outcome;
         self.warn(&warnings);
         if self.verbosity > 1 {
-            notes.iter().for_each(|note| say(note));
-            say(&format!(
-                "vocabularies loaded: {}",
-                tokens::vocabularies_loaded()
-            ));
+            notes.iter().for_each(|note| say("", note));
+            let loaded = tokens::vocabularies_loaded();
+            say("", &format!("vocabularies loaded: {loaded}"));
         }
         let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+        let mut stored_in = None;
         match answer {
             Answer::Turn(mut report) => {
                 report.warnings = warnings;
+                stored_in = report.session_id;
                 if self.output == Output::Text {
                     let newline = if self.ends_with_newline { "" } else { "\n" };
                     self.write(newline);
@@ -104,7 +109,13 @@ impl Printer {
             return Err(error);
         }
         match self.failed {
-            Some(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(unprinted(&e)),
+            Some(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+                let error = unprinted(&e);
+                Err(match stored_in {
+                    Some(id) => error.session(id),
+                    None => error,
+                })
+            }
             _ => Ok(()),
         }
     }
@@ -112,7 +123,7 @@ impl Printer {
     /// Prints events as they come, each at once, until nobody reads any more.
     fn follow(&mut self, watch: &mut Watch) -> Result<()> {
         if self.verbosity > 0 {
-            say(&format!("watching {} sessions", watch.sessions()));
+            say("", &format!("watching {} sessions", watch.sessions()));
         }
         while self.failed.is_none() {
             watch.look(&mut |session, event| {
@@ -141,9 +152,10 @@ impl Printer {
 
     fn warn(&self, warnings: &[Warning]) {
         if self.verbosity > 0 {
+            let label = self.palette.warning("warning:") + " ";
             warnings
                 .iter()
-                .for_each(|warning| say(&format!("warning: {warning}")));
+                .for_each(|warning| say(&label, &warning.to_string()));
         }
     }
 
@@ -216,18 +228,19 @@ pub fn print_text(text: &str) -> Result<()> {
 }
 
 /// Prints a failure: one JSON object for programs, sentence and hint for people.
-pub fn print_failure(error: &Error) {
+pub fn print_failure(error: &Error, color: Color) {
     let report = error.report();
     if io::stderr().is_terminal() {
-        say(&format!("error: {}", report.error));
+        let palette = Palette::of_stderr(color);
+        say(&(palette.error("error:") + " "), &report.error);
         if let Some(message) = report
             .server_message
             .filter(|message| !report.error.contains(*message))
         {
-            say(&format!("  server: {message}"));
+            say(&format!("  {} ", palette.dim("server:")), message);
         }
         if let Some(hint) = report.hint {
-            say(&format!("  hint: {hint}"));
+            say(&format!("  {} ", palette.hint("hint:")), hint);
         }
     } else {
         let line = json::line(&report);
@@ -235,8 +248,30 @@ pub fn print_failure(error: &Error) {
     }
 }
 
-/// Writes a line for people; where standard error is closed there is nobody to tell.
-fn say(line: &str) {
+/// Prints a failure and ends the process with its exit status.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a signal or a bug ends the process wherever it is"
+)]
+pub fn end_with(error: &Error, color: Color) -> ! {
+    print_failure(error, color);
+    std::process::exit(error.code.exit_status().into())
+}
+
+/// Has a broken promise of this program told as any failure is, with the exit status of a bug.
+pub fn tell_bugs(color: Color) {
+    std::panic::set_hook(Box::new(move |panic| {
+        let broken = panic.to_string().replace('\n', " ");
+        let error = Error::new(Code::Internal, "this is a bug of ollama-prompt")
+            .because(broken)
+            .hint("please report it, with the command that led to it");
+        end_with(&error, color)
+    }));
+}
+
+/// Writes a line for people, `label` as it is; where standard error is closed there is nobody to
+/// tell.
+fn say(label: &str, line: &str) {
     let line = text::harmless(line).replace('\n', " ");
-    let _ = io::stderr().write_all((line + "\n").as_bytes());
+    let _ = io::stderr().write_all(format!("{label}{line}\n").as_bytes());
 }

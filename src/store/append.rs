@@ -106,7 +106,9 @@ impl<'a> Writer<'a> {
             lock_file,
         } = self;
         let known = snapshot.session.created.is_some();
-        let lock = lock_file.lock(locks, patience)?;
+        let lock = lock_file
+            .lock(locks, patience)
+            .map_err(|error| error.session(id))?;
         let (dir, made_dir) = open_or_make(sessions, id, known)?;
         let path = dir.path_of(LOG);
         let (log, made_log) = match dir.open_file(LOG, Access::Append) {

@@ -23,6 +23,7 @@ use rustix::io::Errno;
 use super::files::{Access, Dir, Doing, identity};
 use crate::error::{Code, Error, Result};
 use crate::session::id::SessionId;
+use crate::signals;
 
 /// Proof that this process may write to a session. Dropping it unlocks.
 #[derive(Debug)]
@@ -79,7 +80,8 @@ impl LockFile {
         let deadline = Instant::now() + patience;
         loop {
             let (locked, excludes) = match wait(file, deadline) {
-                Err(cause) if cause.kind() == io::ErrorKind::TimedOut => {
+                Ok(Waited::Signalled(error)) => return Err(error),
+                Ok(Waited::TooLong) => {
                     let sentence = format!("gave up waiting for the lock `{}`", path.display());
                     let cause = format!(
                         "another process held it for {} seconds",
@@ -89,7 +91,8 @@ impl LockFile {
                         "try again, or wait longer with OLLAMA_PROMPT_LOCK_TIMEOUT=SECONDS",
                     ));
                 }
-                waited => waited.doing("lock", &path)?,
+                Ok(Waited::Locked { file, excludes }) => (file, excludes),
+                Err(cause) => return Err(cause).doing("lock", &path),
             };
             // Somebody may have removed `locks/` meanwhile: then others lock another file.
             let current = locks
@@ -115,32 +118,54 @@ impl Drop for WriteLock {
     }
 }
 
+/// How a wait for a lock ended.
+enum Waited {
+    Locked {
+        file: File,
+        /// Whether the lock keeps others out.
+        excludes: bool,
+    },
+    TooLong,
+    Signalled(Error),
+}
+
 /// Locks `file`: at once if it is free, else in the kernel's queue (who polls starves under
 /// contention) on a thread of its own, which is left behind there when the wait ends early.
-/// Returns whether the lock keeps others out.
-fn wait(file: File, deadline: Instant) -> io::Result<(File, bool)> {
+/// A signal that is held back ends it.
+fn wait(file: File, deadline: Instant) -> io::Result<Waited> {
+    /// How long a signal may go unheard.
+    const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
+    let locked = |file, excludes| Waited::Locked { file, excludes };
     match fs2::FileExt::try_lock_exclusive(&file) {
-        Ok(()) => return Ok((file, true)),
-        Err(e) if has_no_locks(&e) => return Ok((file, false)),
+        Ok(()) => return Ok(locked(file, true)),
+        Err(e) if has_no_locks(&e) => return Ok(locked(file, false)),
         // Interrupted before it was known, or taken: the thread finds out.
         Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
         Err(e) if e.raw_os_error() == fs2::lock_contended_error().raw_os_error() => {}
         Err(e) => return Err(e),
     }
     let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || {
-        let locked = loop {
+    thread::Builder::new().spawn(move || {
+        let done = loop {
             match fs2::FileExt::lock_exclusive(&file) {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 done => break done,
             }
         };
         // Nobody listens any more after a wait that ended early.
-        let _ = sender.send(locked.map(|()| (file, true)));
-    });
-    receiver
-        .recv_timeout(deadline.saturating_duration_since(Instant::now()))
-        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        let _ = sender.send(done.map(|()| file));
+    })?;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match receiver.recv_timeout(left.min(BETWEEN_LOOKS)) {
+            Ok(done) => return done.map(|file| locked(file, true)),
+            Err(_) if left.is_zero() => return Ok(Waited::TooLong),
+            Err(_) => {}
+        }
+        if let Some(error) = signals::held_back() {
+            return Ok(Waited::Signalled(error));
+        }
+    }
 }
 
 /// Some network and container mounts answer every lock with one of these.

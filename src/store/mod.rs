@@ -395,11 +395,16 @@ fn ids_in(sessions: &Dir) -> Result<Vec<SessionId>> {
 
 /// Returns the error for an id that names nothing.
 pub fn not_found(reference: impl std::fmt::Display) -> Error {
-    Error::new(
+    let reference = reference.to_string();
+    let error = Error::new(
         Code::SessionNotFound,
         format!("Session not found: {reference}"),
     )
-    .hint("ollama-prompt --list-sessions shows the ones there are")
+    .hint("ollama-prompt --list-sessions shows the ones there are");
+    match reference.parse::<SessionId>() {
+        Ok(id) => error.session(id),
+        Err(_) => error,
+    }
 }
 
 /// Tells whether a regular file is an SQLite database, by the 16 bytes all of them begin with

@@ -100,6 +100,27 @@ impl<'env> Running<'env> {
         }
     }
 
+    /// Waits until something holds that it brings about; fails at once when it ends before.
+    #[track_caller]
+    pub(crate) fn wait_until(&mut self, holds: impl Fn() -> bool) {
+        const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
+        let deadline = Instant::now() + PATIENCE;
+        while !holds() {
+            let ended = self.status().is_some() && !holds();
+            if ended || Instant::now() > deadline {
+                self.give_up("it should have brought something about");
+            }
+            thread::sleep(BETWEEN_LOOKS);
+        }
+    }
+
+    /// Waits until it has so many threads, the first included: it has begun to wait.
+    #[track_caller]
+    pub(crate) fn wait_for_threads(&mut self, threads: usize) {
+        let tasks = format!("/proc/{}/task", self.id());
+        self.wait_until(|| std::fs::read_dir(&tasks).is_ok_and(|there| there.count() >= threads));
+    }
+
     /// Tells whether it has not ended yet.
     pub(crate) fn is_running(&mut self) -> bool {
         self.status().is_none()
