@@ -3,10 +3,11 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use ollama_prompt::cli::{self, Env, Parsed};
+use ollama_prompt::cli::{self, Config, Env, Parsed};
 use ollama_prompt::commands;
 use ollama_prompt::error::Result;
 use ollama_prompt::output::{Printer, print_failure, print_text};
+use ollama_prompt::store;
 
 fn main() -> ExitCode {
     outlive_size_limit();
@@ -20,13 +21,27 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
-    let invocation = match cli::parse(std::env::args_os(), &Env::of_process()?)? {
+    let typed = match cli::parse(std::env::args_os())? {
         Parsed::Text(text) => return print_text(&text),
-        Parsed::Invocation(invocation) => invocation,
+        Parsed::Typed(typed) => typed,
     };
+    let invocation = typed.asks_for(&surroundings()?)?;
     let mut printer = Printer::new(&invocation);
     let outcome = commands::run(&invocation, &mut |chunk| printer.piece(chunk))?;
     printer.finish(outcome)
+}
+
+/// Reads what holds where no flag says otherwise: the environment, and behind it `config.toml`.
+fn surroundings() -> Result<Env> {
+    let env = Env::of_process()?;
+    let found = match env.config_root() {
+        Some(root) => store::config::read(&root)?,
+        None => None,
+    };
+    Ok(match found {
+        Some(found) => env.with_config(Config::parse(&found)?),
+        None => env,
+    })
 }
 
 /// Lets a write beyond the limit of file sizes fail, as one to a full disk does: by itself that

@@ -6,6 +6,7 @@ mod chat;
 mod chat_request;
 mod compact;
 mod concurrency;
+mod config;
 mod context;
 mod copies;
 mod crash;
