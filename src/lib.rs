@@ -5,6 +5,7 @@
 //! Modules in the order of their dependencies, the ones that know nobody first:
 //!
 //! * [`error`], [`warning`]: what can fail and what is worth telling, a table each
+//! * [`handwritten`]: files people write, with file and line of every mistake
 //! * [`json`]: JSON as it is written to disk and to standard output
 //! * [`signals`]: signals that end a call
 //! * [`session`]: what a conversation is. Ids, events, the fold, the context plan. Pure
@@ -19,7 +20,8 @@
 //!
 //! # One run
 //!
-//! [`cli::parse`] turns arguments and environment into an [`cli::Invocation`]. For a turn,
+//! [`cli::parse`] reads the arguments; with the environment and the store's `config.toml` they
+//! become an [`cli::Invocation`]. For a turn,
 //! [`commands`] reads the prompt, reads the session without a lock, chooses what fits the budget,
 //! opens what the append will need, and writes a draft of the prompt that it holds while the
 //! model answers. The reply arrives in pieces, which [`output`] may show at once. Then, under the
@@ -33,6 +35,7 @@ pub mod cli;
 pub mod clock;
 pub mod commands;
 pub mod error;
+pub mod handwritten;
 pub mod json;
 pub mod ollama;
 pub mod output;

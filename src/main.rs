@@ -4,10 +4,10 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use ollama_prompt::cli::{self, Color, Env, Parsed};
+use ollama_prompt::cli::{self, Color, Config, Env, Parsed};
 use ollama_prompt::error::Result;
 use ollama_prompt::output::{Printer, end_with, print_failure, print_text, tell_bugs};
-use ollama_prompt::{commands, signals};
+use ollama_prompt::{commands, signals, store};
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
@@ -25,10 +25,11 @@ fn main() -> ExitCode {
 
 /// Does what was asked for; what `color` is comes out of that.
 fn run(arguments: Vec<OsString>, color: &mut Color) -> Result<()> {
-    let invocation = match cli::parse(arguments, &Env::of_process()?)? {
+    let typed = match cli::parse(arguments)? {
         Parsed::Text(text) => return print_text(&text),
-        Parsed::Invocation(invocation) => invocation,
+        Parsed::Typed(typed) => typed,
     };
+    let invocation = typed.asks_for(&surroundings()?)?;
     *color = invocation.color;
     if invocation.command.may_last() {
         let color = invocation.color;
@@ -37,6 +38,19 @@ fn run(arguments: Vec<OsString>, color: &mut Color) -> Result<()> {
     let mut printer = Printer::new(&invocation);
     let outcome = commands::run(&invocation, &mut |chunk| printer.piece(chunk))?;
     printer.finish(outcome)
+}
+
+/// Reads what holds where no flag says otherwise: the environment, and behind it `config.toml`.
+fn surroundings() -> Result<Env> {
+    let env = Env::of_process()?;
+    let found = match env.config_root() {
+        Some(root) => store::config::read(&root)?,
+        None => None,
+    };
+    Ok(match found {
+        Some(found) => env.with_config(Config::parse(&found)?),
+        None => env,
+    })
 }
 
 /// Lets a write beyond the limit of file sizes fail, as one to a full disk does: by itself that

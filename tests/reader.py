@@ -38,12 +38,12 @@ def show(text, ranges):
     return "".join("[redacted]" * (not was) if is_ else c for c, is_, was in zip(text, hidden, [False] + hidden))
 
 def session(paths):
-    events, settings, horizon = {}, {"pins": {}, "tags": {}}, {}
+    events, settings, horizon = {}, {"options": {}, "pins": {}, "tags": {}}, {}
     if not all(stat.S_ISREG(os.lstat(path).st_mode) for path in paths): return None
     damage = sum(read(open(path, "rb").read(), events) for path in paths)
     of = lambda *types: [event for _, (_, event) in sorted(events.items()) if event["type"] in types]
     for event in of("session", "set"):
-        settings |= event | {key: settings[key] | event.get(key, {}) for key in ("pins", "tags")}
+        settings |= event | {key: settings[key] | event.get(key, {}) for key in ("options", "pins", "tags")}
     for event in of("prune"):
         horizon = event if event.get("back") or event["keep_from"] >= horizon.get("keep_from", "") else horizon
     kept = [turn["id"] for turn in horizon.get("keep", [])] + [id for id, pin in settings["pins"].items() if pin]

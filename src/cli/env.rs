@@ -1,10 +1,11 @@
 //! The environment: every variable this program reads, and what it means where a flag does not
-//! say otherwise.
+//! say otherwise. What no variable says, `config.toml` may.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::config::Config;
 use super::typed::context_tokens;
 use super::{Server, StoreRoot, bad_variable, duration};
 use crate::error::{Code, Error, Result};
@@ -13,6 +14,7 @@ use crate::store::Durability;
 
 const DEFAULT_MODEL: &str = "deepseek-v3.1:671b-cloud";
 const DEFAULT_MAX_CONTEXT_TOKENS: u64 = 64_000;
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(600);
 const DEFAULT_LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Reads a variable; what is empty counts as not set.
@@ -29,9 +31,56 @@ fn raw(name: &str) -> Option<OsString> {
 pub(super) fn forbids_color() -> bool {
     raw("NO_COLOR").is_some() || raw("TERM").is_some_and(|terminal| terminal == "dumb")
 }
+/// Every variable that is read, and what it means.
+pub const VARIABLES: &[(&str, &str)] = &[
+    (
+        "HOME",
+        "the store is `.ollama-prompt` there, unless one of the next two says otherwise",
+    ),
+    (
+        "OLLAMA_PROMPT_HOME",
+        "the store: a directory, made if it is missing",
+    ),
+    (
+        "OLLAMA_PROMPT_DB_PATH",
+        "the same under its older name; two that disagree are an error",
+    ),
+    (
+        "OLLAMA_PROMPT_DB_URI",
+        "a database in place of the files; this build has none, and says so",
+    ),
+    (
+        "OLLAMA_HOST",
+        "the server, as Ollama's own client reads it [default: `127.0.0.1:11434`]",
+    ),
+    (
+        "OLLAMA_API_KEY",
+        "a bearer token, for servers that want one",
+    ),
+    (
+        "OLLAMA_PROMPT_MODEL",
+        "the model of a new session [default: `deepseek-v3.1:671b-cloud`]",
+    ),
+    (
+        "OLLAMA_PROMPT_MAX_CONTEXT_TOKENS",
+        "the context budget of a new session [default: 64000]",
+    ),
+    (
+        "OLLAMA_PROMPT_NO_SESSION",
+        "`1` makes `--no-session` the default, `0` does not",
+    ),
+    (
+        "OLLAMA_PROMPT_LOCK_TIMEOUT",
+        "the longest wait for another process's lock [default: 30s]",
+    ),
+    (
+        "OLLAMA_PROMPT_DURABILITY",
+        "as `--durability` [default: `full`]",
+    ),
+];
 
 /// The environment; what is empty counts as not set.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Env {
     pub(super) home: Option<PathBuf>,
     pub(super) store: Option<PathBuf>,
@@ -45,6 +94,7 @@ pub struct Env {
     pub(super) lock_timeout: Option<String>,
     pub(super) durability: Option<String>,
     pub(super) forbids_color: bool,
+    pub(super) config: Config,
 }
 
 impl Env {
@@ -71,7 +121,23 @@ impl Env {
             lock_timeout: text("OLLAMA_PROMPT_LOCK_TIMEOUT")?,
             durability: text("OLLAMA_PROMPT_DURABILITY")?,
             forbids_color: forbids_color(),
+            config: Config::default(),
         })
+    }
+
+    /// Returns the directory `config.toml` is looked for in, if there is a store.
+    #[must_use]
+    pub fn config_root(&self) -> Option<PathBuf> {
+        match self.store_root() {
+            StoreRoot::At(path) => Some(path),
+            StoreRoot::Unknown(..) => None,
+        }
+    }
+
+    /// Adds what `config.toml` says.
+    #[must_use]
+    pub fn with_config(self, config: Config) -> Self {
+        Self { config, ..self }
     }
 
     pub(super) fn store_root(&self) -> StoreRoot {
@@ -96,47 +162,52 @@ impl Env {
         }
     }
 
-    /// Returns what a new session begins with where no flag says otherwise.
+    /// Returns what a new session begins with where neither flag nor template says otherwise.
     pub(super) fn defaults(&self) -> Result<Settings> {
-        let max_context_tokens = match &self.max_context_tokens {
-            None => DEFAULT_MAX_CONTEXT_TOKENS,
-            Some(text) => text
-                .trim()
+        let mut settings = Settings {
+            model: Some(DEFAULT_MODEL.to_owned()),
+            max_context_tokens: Some(DEFAULT_MAX_CONTEXT_TOKENS),
+            ..Settings::default()
+        };
+        settings.overlay(self.config.trusted()?.settings.clone());
+        settings.overlay(Settings {
+            model: self.model.clone(),
+            max_context_tokens: self.max_context_tokens()?,
+            ..Settings::default()
+        });
+        Ok(settings)
+    }
+
+    fn max_context_tokens(&self) -> Result<Option<u64>> {
+        let read = |text: &String| {
+            text.trim()
                 .parse()
                 .map_err(|_| "takes a whole number of tokens".to_owned())
                 .and_then(context_tokens)
                 .map_err(|why| {
-                    bad_variable(
-                        "OLLAMA_PROMPT_MAX_CONTEXT_TOKENS",
-                        text,
-                        &format!("it {why}"),
-                    )
-                })?,
+                    let why = format!("it {why}");
+                    bad_variable("OLLAMA_PROMPT_MAX_CONTEXT_TOKENS", text, &why)
+                })
         };
-        Ok(Settings {
-            model: Some(
-                self.model
-                    .clone()
-                    .unwrap_or_else(|| DEFAULT_MODEL.to_owned()),
-            ),
-            max_context_tokens: Some(max_context_tokens),
-            ..Settings::default()
-        })
+        self.max_context_tokens.as_ref().map(read).transpose()
     }
 
-    /// Returns the server that is asked; `silence` is the longest that is waited out.
-    pub(super) fn server(&self, silence: Duration) -> Server {
-        Server::Ollama {
-            host: self.host.clone().unwrap_or_default(),
-            api_key: self.api_key.clone(),
-            silence,
-        }
+    /// Returns the server that is asked; `silence` is the longest that is waited out, where a flag
+    /// says it.
+    pub(super) fn server(&self, silence: Option<Duration>) -> Result<Server> {
+        let config = self.config.trusted()?;
+        let host = self.host.as_ref().or(config.host.as_ref());
+        Ok(Server::Ollama {
+            host: host.cloned().unwrap_or_default(),
+            api_key: self.api_key.as_ref().or(config.api_key.as_ref()).cloned(),
+            silence: silence.or(config.timeout).unwrap_or(DEFAULT_TIMEOUT),
+        })
     }
 
     /// Returns the longest wait for a lock.
     pub(super) fn lock_timeout(&self) -> Result<Duration> {
         let Some(text) = &self.lock_timeout else {
-            return Ok(DEFAULT_LOCK_TIMEOUT);
+            return Ok(self.config.lock_timeout.unwrap_or(DEFAULT_LOCK_TIMEOUT));
         };
         duration(text).map_err(|why| bad_variable("OLLAMA_PROMPT_LOCK_TIMEOUT", text, &why))
     }
@@ -144,7 +215,8 @@ impl Env {
     /// Returns whether a turn is synced before it is acknowledged.
     pub(super) fn durability(&self) -> Result<Durability> {
         match self.durability.as_deref() {
-            None | Some("full") => Ok(Durability::Full),
+            None => Ok(self.config.durability.unwrap_or(Durability::Full)),
+            Some("full") => Ok(Durability::Full),
             Some("relaxed") => Ok(Durability::Relaxed),
             Some(other) => {
                 let why = "it is neither full nor relaxed";
@@ -156,7 +228,8 @@ impl Env {
     /// Returns whether a turn without a flag that says otherwise leaves no trace.
     pub(super) fn is_stateless(&self) -> Result<bool> {
         match self.no_session.as_deref() {
-            None | Some("0" | "false" | "no" | "off") => Ok(false),
+            None => Ok(self.config.no_session.unwrap_or(false)),
+            Some("0" | "false" | "no" | "off") => Ok(false),
             Some("1" | "true" | "yes" | "on") => Ok(true),
             Some(other) => Err(bad_variable(
                 "OLLAMA_PROMPT_NO_SESSION",
@@ -164,5 +237,10 @@ impl Env {
                 "it is neither 1 nor 0",
             )),
         }
+    }
+
+    /// Returns regular expressions of what is never to be stored.
+    pub(super) fn redact(&self) -> Vec<String> {
+        self.config.redact.clone()
     }
 }

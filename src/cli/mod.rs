@@ -1,11 +1,14 @@
 //! From what was typed to what was asked for.
 //!
 //! [`Typed`] mirrors the flags and only checks spelling; [`Env`] is the environment, read there
-//! and nowhere else. Together they become an [`Invocation`], which cannot express a combination
-//! that means nothing. Nothing here touches the disk, the network or the clock.
+//! and nowhere else; [`Config`] is what `config.toml` says. Together they become an
+//! [`Invocation`], which cannot express a combination that means nothing. Nothing here touches the
+//! disk, the network or the clock.
 
+mod config;
 mod display;
 mod env;
+mod options;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -18,8 +21,10 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use serde_json::{Map, Value};
 
+pub use config::{Config, KEYS};
 pub use display::{Color, Shape};
-pub use env::Env;
+pub use env::{Env, VARIABLES};
+pub use options::in_force;
 pub use typed::Typed;
 
 use crate::error::{Code, Error, Result};
@@ -218,7 +223,7 @@ pub struct Turn {
     pub prune: Option<Strategy>,
     /// Whether only to say what would be sent.
     pub dry_run: bool,
-    /// The options of the request, `temperature` and `num_predict` among them.
+    /// The options of the request that were given by flags.
     pub options: Map<String, Value>,
     /// Whether to think, and how much.
     pub think: Option<Value>,
@@ -272,6 +277,8 @@ pub struct Invocation {
     pub lock_timeout: Duration,
     /// Whether what people read has colour.
     pub color: Color,
+    /// Regular expressions of what is never to be stored.
+    pub redact: Vec<String>,
     /// How much is said on standard error: 0 is nothing but failures, 1 the usual, 2 more.
     pub verbosity: u8,
 }
@@ -301,19 +308,19 @@ impl StoreRoot {
 /// What parsing the command line gives.
 #[derive(Debug)]
 pub enum Parsed {
-    /// Something to do.
-    Invocation(Box<Invocation>),
+    /// Something to do; [`Typed::asks_for`] says what.
+    Typed(Box<Typed>),
     /// A text that was asked for: help or version.
     Text(String),
 }
 
-/// Turns arguments (the program's name first) and environment into what was asked for.
+/// Reads the arguments, the program's name first.
 ///
 /// # Errors
-/// `usage` for the arguments, `config` for the environment; the message names the source.
-pub fn parse(arguments: impl IntoIterator<Item = OsString>, env: &Env) -> Result<Parsed> {
+/// `usage`.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Parsed> {
     match Typed::try_parse_from(arguments) {
-        Ok(typed) => Ok(Parsed::Invocation(Box::new(typed.asks_for(env)?))),
+        Ok(typed) => Ok(Parsed::Typed(Box::new(typed))),
         Err(error) if !error.use_stderr() => Ok(Parsed::Text(error.render().to_string())),
         Err(error) => Err(misspelt(&error.render().to_string())),
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::typed::{DEFAULT_TIMEOUT, TypedStrategy, context_tokens, session_ref};
+use super::typed::{TypedStrategy, context_tokens, session_ref};
 use super::{Command, DAY, Env, Purge, Selection, age, usage};
 use crate::error::{Error, Result};
 use crate::session::event::Strategy;
@@ -313,7 +313,7 @@ impl Prune {
             session: self.named.session()?,
             strategy: self.strategy.map(Strategy::from),
             to,
-            server: env.server(DEFAULT_TIMEOUT),
+            server: env.server(None)?,
         })
     }
 }

@@ -14,8 +14,8 @@ fn env() -> Env {
 fn ask_in(line: &str, env: &Env) -> Result<Invocation> {
     let words =
         std::iter::once("ollama-prompt").chain(line.split(' ').filter(|word| !word.is_empty()));
-    match parse(words.map(OsString::from), env)? {
-        Parsed::Invocation(invocation) => Ok(*invocation),
+    match parse(words.map(OsString::from))? {
+        Parsed::Typed(typed) => typed.asks_for(env),
         Parsed::Text(text) => panic!("a text: {text}"),
     }
 }
@@ -44,7 +44,7 @@ fn a_bare_prompt_is_a_new_session_with_the_defaults() {
     assert_eq!(t.prompt, Source::Text("hi".into()));
     assert_eq!(t.memory, Memory::New);
     assert_eq!(
-        Value::Object(t.options),
+        Value::Object(in_force(&t.defaults.options, &t.options)),
         serde_json::json!({"temperature": 0.1, "num_predict": 2048})
     );
     assert_eq!(t.defaults.model.as_deref(), Some(DEFAULT_MODEL));
@@ -186,7 +186,7 @@ fn option_values_are_json_where_they_parse() {
     let t = turn(
         "-p hi --option seed=7 --option stop=END --option stop2=[\"a\"] --option num_predict=9",
     );
-    let expected = serde_json::json!({"seed": 7, "stop": "END", "stop2": ["a"], "num_predict": 9, "temperature": 0.1});
+    let expected = serde_json::json!({"seed": 7, "stop": "END", "stop2": ["a"], "num_predict": 9});
     assert_eq!(Value::Object(t.options), expected);
 }
 
@@ -393,4 +393,115 @@ fn how_long_a_session_was_not_used_has_a_unit_and_a_limit() {
             "{line}"
         );
     }
+}
+
+/// What holds for every call, or is not seen in a request: each source before those after it.
+#[test]
+fn flags_go_before_the_environment_that_before_the_config_and_that_before_the_default() {
+    type Probe = fn(&Invocation) -> String;
+    /// Its name, how it is seen, and for each source how that says it and what is seen then.
+    type Row = (
+        &'static str,
+        Probe,
+        Option<(&'static str, &'static str)>,
+        Option<(fn(&mut Env), &'static str)>,
+        Option<(fn(&mut Config), &'static str)>,
+        &'static str,
+    );
+    fn server(invocation: &Invocation) -> (String, Option<String>, Duration) {
+        match &invocation.command {
+            Command::Turn(turn) => match turn.server.clone() {
+                Server::Ollama {
+                    host,
+                    api_key,
+                    silence,
+                } => (host, api_key, silence),
+                Server::Echo => panic!("no server"),
+            },
+            other => panic!("{other:?}"),
+        }
+    }
+    let rows: [Row; 6] = [
+        (
+            "timeout",
+            |i| format!("{:?}", server(i).2),
+            Some(("--timeout 1", "1s")),
+            None,
+            Some((|c| c.timeout = Some(Duration::from_secs(3)), "3s")),
+            "600s",
+        ),
+        (
+            "lock_timeout",
+            |i| format!("{:?}", i.lock_timeout),
+            None,
+            Some((|e| e.lock_timeout = Some("2".into()), "2s")),
+            Some((|c| c.lock_timeout = Some(Duration::from_secs(3)), "3s")),
+            "30s",
+        ),
+        (
+            "durability",
+            |i| format!("{:?}", i.durability),
+            Some(("--durability full", "Full")),
+            Some((|e| e.durability = Some("relaxed".into()), "Relaxed")),
+            Some((|c| c.durability = Some(Durability::Relaxed), "Relaxed")),
+            "Full",
+        ),
+        (
+            "no_session",
+            |i| match &i.command {
+                Command::Turn(turn) => format!("{:?}", turn.memory),
+                other => panic!("{other:?}"),
+            },
+            Some(("--new-session", "New")),
+            Some((|e| e.no_session = Some("1".into()), "None")),
+            Some((|c| c.no_session = Some(true), "None")),
+            "New",
+        ),
+        (
+            "host",
+            |i| server(i).0,
+            None,
+            Some((|e| e.host = Some("env".into()), "env")),
+            Some((|c| c.host = Some("config".into()), "config")),
+            "",
+        ),
+        (
+            "api_key",
+            |i| format!("{:?}", server(i).1),
+            None,
+            Some((|e| e.api_key = Some("env".into()), "Some(\"env\")")),
+            Some((|c| c.api_key = Some("config".into()), "Some(\"config\")")),
+            "None",
+        ),
+    ];
+    for (name, probe, flag, variable, key, default) in rows {
+        // Every subset of the sources: the strongest in it is seen.
+        for subset in 0..8_u8 {
+            let has = |bit: u8| subset & bit != 0;
+            let (mut line, mut env, mut expected) = ("-p hi".to_owned(), env(), default);
+            if let Some((set, seen)) = key.filter(|_| has(1)) {
+                set(&mut env.config);
+                expected = seen;
+            }
+            if let Some((set, seen)) = variable.filter(|_| has(2)) {
+                set(&mut env);
+                expected = seen;
+            }
+            if let Some((flag, seen)) = flag.filter(|_| has(4)) {
+                line = format!("{line} {flag}");
+                expected = seen;
+            }
+            let invocation = ask_in(&line, &env).expect(name);
+            assert_eq!(probe(&invocation), expected, "{name}: {line} {subset:03b}");
+        }
+    }
+    // A variable can also say no where the file says yes.
+    let mut env = env();
+    env.config.no_session = Some(true);
+    env.config.durability = Some(Durability::Relaxed);
+    env.no_session = Some("0".into());
+    env.durability = Some("full".into());
+    let invocation = ask_in("-p hi", &env).expect("sound");
+    assert_eq!(invocation.durability, Durability::Full);
+    assert!(matches!(invocation.command, Command::Turn(turn) if turn.memory == Memory::New));
 }

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::display::{Color, Display};
+use super::options::TypedOptions;
 use super::session::Verb;
 use super::{Command, DAY, Env, Invocation, Memory, Output, Purge, Server, Turn, duration, usage};
 use crate::error::Result;
@@ -15,12 +16,8 @@ use crate::session::event::Strategy;
 use crate::session::id::{SessionId, SessionRef};
 use crate::store::Durability;
 
-const DEFAULT_TEMPERATURE: f64 = 0.1;
-const DEFAULT_MAX_TOKENS: i64 = 2048;
-pub(super) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(600);
-
 /// The largest context budget that is not a slip of the keyboard, in tokens.
-const LARGEST_CONTEXT: u64 = 1 << 31;
+pub(super) const LARGEST_CONTEXT: u64 = 1 << 31;
 
 const MANAGEMENT: &str = "Session management";
 pub(super) const UTILITIES: &str = "Session utilities";
@@ -58,20 +55,8 @@ pub struct Typed {
     /// Read the system prompt from a file
     #[arg(long, value_name = "PATH", conflicts_with = "system")]
     system_file: Option<PathBuf>,
-    /// Sampling temperature [default: 0.1]
-    #[arg(long, value_name = "F", allow_negative_numbers = true)]
-    temperature: Option<f64>,
-    /// Most tokens to generate; -1 is no limit [default: 2048]
-    #[arg(
-        long = "max_tokens",
-        visible_alias = "max-tokens",
-        value_name = "N",
-        allow_negative_numbers = true
-    )]
-    max_tokens: Option<i64>,
-    /// Any other Ollama option (seed=7, stop=END, num_ctx=32768); may be given several times
-    #[arg(long, value_name = "KEY=VALUE")]
-    option: Vec<String>,
+    #[command(flatten)]
+    options: TypedOptions,
     /// Whether to think, and how much: true, false, low, medium, high or max
     #[arg(long, value_name = "LEVEL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     think: Option<Think>,
@@ -200,7 +185,12 @@ impl Think {
 }
 
 impl Typed {
-    pub(super) fn asks_for(self, env: &Env) -> Result<Invocation> {
+    /// Returns what was asked for, in an environment.
+    ///
+    /// # Errors
+    /// `usage` for what makes no sense, `config` for the environment and `config.toml`; the
+    /// message names the source.
+    pub fn asks_for(self, env: &Env) -> Result<Invocation> {
         let (output, durability) = (self.output, self.durability(env)?);
         let verbosity = if self.quiet > 0 { 0 } else { 1 + self.verbose };
         let color = Color::of(self.display.color, env.forbids_color);
@@ -213,6 +203,7 @@ impl Typed {
             lock_timeout: env.lock_timeout()?,
             color,
             verbosity,
+            redact: env.redact(),
             command,
         })
     }
@@ -270,10 +261,10 @@ impl Typed {
             ("--model", self.model.is_some()),
             ("--system", self.system.is_some()),
             ("--system-file", self.system_file.is_some()),
-            ("--temperature", self.temperature.is_some()),
-            ("--max_tokens", self.max_tokens.is_some()),
+            ("--temperature", self.options.temperature.is_some()),
+            ("--max_tokens", self.options.max_tokens.is_some()),
             ("--max-context-tokens", self.max_context_tokens.is_some()),
-            ("--option", !self.option.is_empty()),
+            ("--option", !self.options.option.is_empty()),
             ("--think", self.think.is_some()),
             ("--prune", self.prune.is_some()),
             ("--timeout", self.timeout.is_some()),
@@ -322,12 +313,12 @@ impl Typed {
             prune: self.prune.map(Strategy::from),
             dry_run: self.dry_run,
             defaults: env.defaults()?,
-            options: self.options()?,
+            options: self.options.given()?,
             think: self.think.map(Think::to_json),
             server: if self.offline {
                 Server::Echo
             } else {
-                env.server(self.timeout.unwrap_or(DEFAULT_TIMEOUT))
+                env.server(self.timeout)?
             },
             model: self.model,
         })
@@ -369,65 +360,6 @@ impl Typed {
         })
     }
 
-    /// Returns the options of the request: those given by name, and the two that have flags.
-    fn options(&self) -> Result<Map<String, Value>> {
-        let mut options = Map::new();
-        for text in &self.option {
-            let (key, value) = text
-                .split_once('=')
-                .filter(|(key, _)| !key.is_empty())
-                .ok_or_else(|| {
-                    usage(format!("--option takes KEY=VALUE, not `{text}`"))
-                        .hint("as in --option seed=7")
-                })?;
-            let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
-            check_option(key, &value)?;
-            if options.insert(key.to_owned(), value).is_some() {
-                return Err(usage(format!("--option {key} is given twice")));
-            }
-        }
-        if let Some(temperature) = self.temperature
-            && !(temperature.is_finite() && temperature >= 0.0)
-        {
-            return Err(usage(format!(
-                "--temperature takes a number from 0 on, not {temperature}"
-            )));
-        }
-        if let Some(tokens) = self.max_tokens
-            && !is_reply_length(tokens)
-        {
-            return Err(usage(format!(
-                "--max_tokens takes a number from 1 on, or -1 for no limit, not {tokens}"
-            )));
-        }
-        let flags: [(&str, &str, Option<Value>, Value); 2] = [
-            (
-                "temperature",
-                "--temperature",
-                self.temperature.map(Value::from),
-                DEFAULT_TEMPERATURE.into(),
-            ),
-            (
-                "num_predict",
-                "--max_tokens",
-                self.max_tokens.map(Value::from),
-                DEFAULT_MAX_TOKENS.into(),
-            ),
-        ];
-        for (key, flag, given, default) in flags {
-            match (options.contains_key(key), given) {
-                (true, Some(_)) => {
-                    return Err(usage(format!(
-                        "{flag} and --option {key} say the same thing twice"
-                    )));
-                }
-                (true, None) => {}
-                (false, given) => drop(options.insert(key.to_owned(), given.unwrap_or(default))),
-            }
-        }
-        Ok(options)
-    }
-
     fn durability(&self, env: &Env) -> Result<Durability> {
         match self.durability {
             Some(TypedDurability::Full) => Ok(Durability::Full),
@@ -446,29 +378,6 @@ fn in_a_form_it_has(command: &Command, output: Output) -> Result<()> {
     let names: Vec<&str> = forms.iter().map(|form| form.name()).collect();
     let sentence = format!("there is no --output {} of this", output.name());
     Err(usage(sentence).hint(format!("--output takes {} here", names.join(", "))))
-}
-
-/// Checks the options this program reads itself; the others are the server's to judge.
-fn check_option(key: &str, value: &Value) -> Result<()> {
-    let is_sound = match key {
-        "num_ctx" => value
-            .as_u64()
-            .is_some_and(|tokens| (1..=LARGEST_CONTEXT).contains(&tokens)),
-        "num_predict" => value.as_i64().is_some_and(is_reply_length),
-        _ => true,
-    };
-    if is_sound {
-        return Ok(());
-    }
-    Err(usage(format!(
-        "--option {key} takes a whole number of tokens from 1 on, not {value}"
-    )))
-}
-
-/// Tells whether a number can be that of the tokens of a reply; -1 is no limit. To Ollama 0 does
-/// not mean none.
-fn is_reply_length(tokens: i64) -> bool {
-    tokens == -1 || (1..=i64::from(i32::MAX)).contains(&tokens)
 }
 
 pub(super) fn context_tokens(tokens: i64) -> std::result::Result<u64, String> {

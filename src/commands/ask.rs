@@ -1,10 +1,12 @@
 //! Asking: what was typed becomes a plan, the plan a request, and a refusal for its length a
 //! shorter one.
 
+use serde_json::{Map, Value};
+
 use super::request::{self, Planned, Request};
 use super::window::Remembered;
 use super::{Answer, Outcome, summary, window};
-use crate::cli::{Server, Turn};
+use crate::cli::{Server, Turn, in_force};
 use crate::clock;
 use crate::error::Result;
 use crate::ollama::{
@@ -49,13 +51,22 @@ impl<'a> Call<'a> {
         })
     }
 
-    /// Returns the settings of this turn: flags before the session, the session before the
-    /// environment and the defaults.
-    pub(super) fn settings(&self, session: Settings) -> Settings {
+    /// Returns the settings of this turn: flags before the session, the session before
+    /// environment, `config.toml` and defaults. A session that is there keeps its options as they
+    /// are, also where it has none.
+    pub(super) fn settings(&self, session: &Session) -> Settings {
         let mut settings = self.turn.defaults.clone();
-        settings.overlay(session);
+        if session.created.is_some() {
+            settings.options.clear();
+        }
+        settings.overlay(session.settings.clone());
         settings.overlay(self.given.clone());
         settings
+    }
+
+    /// Returns the options of the request.
+    pub(super) fn options(&self, settings: &Settings) -> Map<String, Value> {
+        in_force(&settings.options, &self.turn.options)
     }
 
     /// Returns what is remembered of the model's window.
@@ -123,7 +134,7 @@ impl<'a> Call<'a> {
             },
             before: again.then_some(session),
             prompt: &self.prompt,
-            options: &self.turn.options,
+            options: self.options(settings),
             window,
             scale,
         };

@@ -31,7 +31,7 @@ pub(super) struct Draft<'a> {
     /// they fit, for a budget that grew takes nothing away.
     pub(super) before: Option<&'a Session>,
     pub(super) prompt: &'a str,
-    pub(super) options: &'a Map<String, Value>,
+    pub(super) options: Map<String, Value>,
     /// The window the model really has, in tokens, where that is known.
     pub(super) window: Option<u64>,
     /// By how much counts are raised, once the server has said that they are too low.

@@ -47,7 +47,8 @@ fn without_session(
     invocation: &Invocation,
     on_piece: &mut dyn FnMut(&Chunk),
 ) -> Result<Outcome> {
-    let settings = call.settings(Settings::default());
+    let session = Session::default();
+    let settings = call.settings(&session);
     // A window that is remembered is made use of; a store that cannot be read is none.
     let store = invocation
         .store
@@ -56,7 +57,6 @@ fn without_session(
         .and_then(|root| Store::open(root).ok())
         .flatten();
     let window = call.remembered(&settings, store.as_ref()).window;
-    let session = Session::default();
     let planned = call.plan(&settings, &session, false, window, 1.0)?;
     if call.turn.dry_run {
         return Ok(call.would_send(&planned, &settings, None));
@@ -96,7 +96,7 @@ fn in_session(
 ) -> Result<Outcome> {
     let id = place.id;
     refuse_newer(&place.snapshot.session, id)?;
-    let settings = call.settings(place.snapshot.session.settings.clone());
+    let settings = call.settings(&place.snapshot.session);
     let remembered = call.remembered(&settings, place.store.as_ref());
     // A budget that grew since turns left may bring them back: then all are to choose from.
     let again = call.has_grown(&settings, &place.snapshot.session, remembered.window);
@@ -246,7 +246,7 @@ fn draft(call: &Call<'_>, session: SessionId, settings: &Settings) -> Draft {
         session,
         settings: settings.clone(),
         prompt: call.prompt.clone(),
-        options: call.turn.options.clone(),
+        options: call.options(settings),
         think: call.turn.think.clone(),
         error: None,
         response: None,

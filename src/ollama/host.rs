@@ -33,15 +33,23 @@ impl Host {
     /// # Errors
     /// [`Code::Config`] for what is no address, without the user name and password in it.
     pub fn parse(text: &str) -> Result<Self> {
+        Self::parse_from("OLLAMA_HOST", text)
+    }
+
+    /// Reads the same from another source, which the error names.
+    ///
+    /// # Errors
+    /// As [`Host::parse`].
+    pub fn parse_from(source: &str, text: &str) -> Result<Self> {
         let value = text.trim().trim_matches(['"', '\'']).trim();
         Self::read(value).map_err(|why| {
             let shown: String = without_userinfo(value).escape_debug().collect();
             Error::new(
                 Code::Config,
-                format!("OLLAMA_HOST is no server address: `{shown}`"),
+                format!("{source} is no server address: `{shown}`"),
             )
             .because(why)
-            .hint("OLLAMA_HOST looks like `127.0.0.1:11434` or `https://example.com/ollama`")
+            .hint("an address looks like `127.0.0.1:11434` or `https://example.com/ollama`")
         })
     }
 

@@ -16,11 +16,19 @@ impl ApiKey {
     /// # Errors
     /// [`Code::Config`] for one that is empty or holds what no token does; it is not repeated.
     pub fn parse(text: &str) -> Result<Self> {
+        Self::parse_from("OLLAMA_API_KEY", text)
+    }
+
+    /// Reads the same from another source, which the error names.
+    ///
+    /// # Errors
+    /// As [`ApiKey::parse`].
+    pub fn parse_from(source: &str, text: &str) -> Result<Self> {
         let token = text.trim();
         if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(Error::new(
                 Code::Config,
-                "OLLAMA_API_KEY is no API key: it must be visible ASCII without spaces",
+                format!("{source} is no API key: it must be visible ASCII without spaces"),
             ));
         }
         let mut header = HeaderValue::from_str(&format!("Bearer {token}"))

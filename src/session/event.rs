@@ -148,6 +148,10 @@ pub struct Settings {
     /// How turns are chosen to leave the context.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prune: Option<Strategy>,
+    /// Options of the request that hold for every turn where a flag says nothing else. Each is a
+    /// setting of its own; null is one that holds no longer.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub options: Map<String, Value>,
     /// Turns that stay in the context whatever leaves it (`true`), or no longer (`false`). Each
     /// turn is a key of its own, so that two copies in which different turns were pinned merge
     /// into one with both.
@@ -196,6 +200,7 @@ impl Settings {
             system,
             max_context_tokens,
             prune,
+            options,
             pins,
             tags,
         } = later;
@@ -203,6 +208,7 @@ impl Settings {
         self.system = system.or(self.system.take());
         self.max_context_tokens = max_context_tokens.or(self.max_context_tokens);
         self.prune = prune.or(self.prune);
+        self.options.extend(options);
         self.pins.extend(pins);
         self.tags.extend(tags);
     }
@@ -220,6 +226,12 @@ impl Settings {
             system: changed(&self.system, &before.system),
             max_context_tokens: changed(&self.max_context_tokens, &before.max_context_tokens),
             prune: changed(&self.prune, &before.prune),
+            options: self
+                .options
+                .iter()
+                .filter(|(key, value)| before.options.get(*key) != Some(*value))
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect(),
             pins: self
                 .pins
                 .iter()

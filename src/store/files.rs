@@ -249,6 +249,48 @@ impl Dir {
     }
 }
 
+/// Who else has to do with a file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Trust {
+    /// Whether other users may read it.
+    pub is_shown: bool,
+    /// Whether other users may have written it.
+    pub is_foreign: bool,
+}
+
+/// Opens a regular file the user keeps, by its path, and tells who else has to do with it. Where
+/// the last part of the path is a link of the user's own, it is followed: people keep such files
+/// elsewhere. Costs one system call where there is nothing.
+///
+/// # Errors
+/// As the system says; ELOOP for another user's link, and [`not_a_file`] for whatever else is no
+/// regular file.
+pub(super) fn open_own(path: &Path) -> io::Result<(File, Trust)> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let open = |flags| retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()));
+    let me = rustix::process::geteuid().as_raw();
+    let (file, is_link): (File, bool) = match open(flags | OFlags::NOFOLLOW) {
+        Err(Errno::LOOP) if rustix::fs::lstat(path)?.st_uid == me => (open(flags)?.into(), true),
+        opened => (opened?.into(), false),
+    };
+    let stat = rustix::fs::fstat(&file)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(not_a_file());
+    }
+    // Who may not enter the directory cannot reach the file, whatever its own mode says.
+    // Of where a link leads to that is not known.
+    let entering = match path.parent() {
+        Some(dir) if !is_link => (rustix::fs::stat(dir)?.st_mode & 0o011) * 0o7,
+        _ => 0o077,
+    };
+    let others = stat.st_mode & entering;
+    let trust = Trust {
+        is_shown: others & 0o044 != 0,
+        is_foreign: others & 0o022 != 0 || ![me, 0].contains(&stat.st_uid),
+    };
+    Ok((file, trust))
+}
+
 /// Tells whether the directory may be trusted with a conversation: it is the user's own, and
 /// nobody else can write to it.
 pub(super) fn check_owner(dir: &Dir) -> Result<()> {

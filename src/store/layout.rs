@@ -14,7 +14,9 @@
 //! ├── locks/00 … ff                     0600  empty targets for flock
 //! ├── cache/models.json                 0600  the windows models have; may be deleted at any time
 //! ├── cache/index.jsonl                 0600  what the list shows; derived, may be deleted
-//! └── purged.jsonl                      0600  receipts of what was purged
+//! ├── purged.jsonl                      0600  receipts of what was purged
+//! ├── templates/NAME.toml               0600  what sessions are begun with; optional
+//! └── config.toml                             settings, written by the user; optional
 //! ```
 
 /// The directory of sessions, beneath the root.
@@ -31,6 +33,8 @@ pub const MODELS: &str = "models.json";
 pub const INDEX: &str = "index.jsonl";
 /// The receipts of purged sessions, beneath the root.
 pub const PURGED: &str = "purged.jsonl";
+/// The user's settings, beneath the root.
+pub const CONFIG: &str = "config.toml";
 /// The log writers append to, beneath a session's directory. Readers fold every file there that
 /// ends in [`LOG_SUFFIX`] and does not begin with a dot.
 pub const LOG: &str = "events.jsonl";

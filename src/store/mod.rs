@@ -13,6 +13,7 @@
 
 pub mod append;
 pub mod compact;
+pub mod config;
 pub mod draft;
 pub mod files;
 pub mod follow;

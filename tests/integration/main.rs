@@ -7,6 +7,7 @@ mod chat_request;
 mod color;
 mod compact;
 mod concurrency;
+mod config;
 mod context;
 mod copies;
 mod crash;
