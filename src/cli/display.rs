@@ -7,7 +7,7 @@ use super::typed::UTILITIES;
 /// The flags.
 #[derive(Debug, Args)]
 pub(super) struct Display {
-    /// Print the JSON Schema of what is printed or stored: turn, list, info, error, event, chunk (a line of --output jsonl but the last), seen (a line of session watch), plan (--dry-run), sent (the context of a past turn), purged, compacted, verified, merged, drafts, cleared, pinned, pruned or reindexed
+    /// Print the JSON Schema of what is printed or stored: turn, list, info, error, event, chunk (a line of --output jsonl but the last), seen (a line of session watch), plan (--dry-run), sent (the context of a past turn), purged, compacted, verified, merged, exported (session export --out), drafts, cleared, pinned, pruned or reindexed
     #[arg(long, value_name = "SHAPE", hide_possible_values = true, help_heading = UTILITIES)]
     pub(super) print_schema: Option<Shape>,
 }
@@ -41,6 +41,8 @@ pub enum Shape {
     Verified,
     /// `session merge`.
     Merged,
+    /// `session export --out`.
+    Exported,
     /// `session drafts`.
     Drafts,
     /// `session drafts --clear`.
@@ -71,6 +73,7 @@ impl Shape {
             Self::Compacted => "compacted",
             Self::Verified => "verified",
             Self::Merged => "merged",
+            Self::Exported => "exported",
             Self::Drafts => "drafts",
             Self::Cleared => "cleared",
             Self::Pinned => "pinned",

@@ -9,6 +9,7 @@ mod env;
 mod session;
 #[cfg(test)]
 mod tests;
+mod transfer;
 mod typed;
 
 use std::ffi::OsString;
@@ -20,6 +21,7 @@ use serde_json::{Map, Value};
 
 pub use display::Shape;
 pub use env::Env;
+pub use transfer::{Export, ExportForm};
 pub use typed::Typed;
 
 use crate::error::{Code, Error, Result};
@@ -84,6 +86,8 @@ pub enum Command {
         /// Whether sessions that were purged here come back.
         include_purged: bool,
     },
+    /// Sessions for other programs and for people.
+    Export(Export),
     /// One session.
     SessionInfo(SessionRef),
     /// The exact request that was sent for a turn.

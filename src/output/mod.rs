@@ -3,10 +3,12 @@
 //! Standard output is one result and nothing else; standard error is everything else. A closed
 //! standard output (`| head -1`) is no error; one that cannot be written is.
 
+pub mod export;
 mod report;
 mod schema;
 pub mod shape;
 pub mod text;
+pub mod transfer;
 pub mod upkeep;
 
 use std::io::{self, IsTerminal, Write};
@@ -19,6 +21,7 @@ use serde::Serialize;
 pub use report::{Report, Stream};
 pub use schema::Described;
 pub use shape::*;
+pub use transfer::*;
 pub use upkeep::*;
 
 use crate::cli::{Invocation, Output};

@@ -13,6 +13,7 @@ mod damage;
 mod delete;
 mod docs;
 mod errors;
+mod export;
 mod faults;
 mod foreign;
 mod format;
