@@ -26,6 +26,13 @@ pub enum Warning {
         /// Why.
         cause: String,
     },
+    /// A session could not be exported.
+    NotExported {
+        /// The session.
+        session: SessionId,
+        /// Why.
+        cause: String,
+    },
     /// Parts of another copy of a session are no events.
     DamagedCopy {
         /// The session.
@@ -102,6 +109,9 @@ impl fmt::Display for Warning {
             }
             Self::Unreadable { session, cause } => {
                 write!(f, "session {session} is not shown: {cause}")
+            }
+            Self::NotExported { session, cause } => {
+                write!(f, "session {session} is not exported: {cause}")
             }
             Self::DamagedCopy { session, places } => write!(
                 f,

@@ -18,7 +18,7 @@ pub(super) struct Display {
         hide_possible_values = true
     )]
     pub(super) color: Option<Color>,
-    /// Print the JSON Schema of what is printed or stored: turn, list, info, error, event, chunk (a line of --output jsonl but the last), seen (a line of session watch), plan (--dry-run), sent (the context of a past turn), purged, compacted, verified, merged, drafts, cleared, pinned, pruned or reindexed
+    /// Print the JSON Schema of what is printed or stored: turn, list, info, error, event, chunk (a line of --output jsonl but the last), seen (a line of session watch), plan (--dry-run), sent (the context of a past turn), purged, compacted, verified, merged, exported (session export --out), drafts, cleared, pinned, pruned or reindexed
     #[arg(long, value_name = "SHAPE", hide_possible_values = true, help_heading = UTILITIES)]
     pub(super) print_schema: Option<Shape>,
 }
@@ -86,6 +86,8 @@ pub enum Shape {
     Verified,
     /// `session merge`.
     Merged,
+    /// `session export --out`.
+    Exported,
     /// `session drafts`.
     Drafts,
     /// `session drafts --clear`.
@@ -116,6 +118,7 @@ impl Shape {
             Self::Compacted => "compacted",
             Self::Verified => "verified",
             Self::Merged => "merged",
+            Self::Exported => "exported",
             Self::Drafts => "drafts",
             Self::Cleared => "cleared",
             Self::Pinned => "pinned",

@@ -12,6 +12,7 @@ mod options;
 mod session;
 #[cfg(test)]
 mod tests;
+mod transfer;
 mod typed;
 
 use std::ffi::OsString;
@@ -25,6 +26,7 @@ pub use config::{Config, KEYS};
 pub use display::{Color, Shape};
 pub use env::{Env, VARIABLES};
 pub use options::in_force;
+pub use transfer::{Export, ExportForm};
 pub use typed::Typed;
 
 use crate::error::{Code, Error, Result};
@@ -89,6 +91,8 @@ pub enum Command {
         /// Whether sessions that were purged here come back.
         include_purged: bool,
     },
+    /// Sessions for other programs and for people.
+    Export(Export),
     /// One session.
     SessionInfo(SessionRef),
     /// The exact request that was sent for a turn.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
+use super::transfer::TypedExport;
 use super::typed::{TypedStrategy, context_tokens, session_ref};
 use super::{Command, DAY, Env, Purge, Selection, age, usage};
 use crate::error::{Error, Result};
@@ -41,6 +42,8 @@ pub(super) enum Verb {
     Reindex,
     /// Add what another copy of the store has more; merging twice adds nothing
     Merge(Merge),
+    /// Write sessions out, in a form that other programs or people read
+    Export(TypedExport),
 }
 
 /// `session show`, as it is typed.
@@ -222,7 +225,7 @@ impl Unused {
     }
 }
 
-fn session_refs(ids: &[String]) -> Result<Vec<SessionRef>> {
+pub(super) fn session_refs(ids: &[String]) -> Result<Vec<SessionRef>> {
     ids.iter().map(|id| session_ref(id, "ID")).collect()
 }
 
@@ -236,6 +239,7 @@ impl Verb {
                 dir: merge.dir.clone(),
                 include_purged: merge.include_purged,
             }),
+            Self::Export(export) => export.command(),
             Self::Show(show) => show.command(),
             Self::Pin(turn) => Ok(Command::Pin {
                 turn: turn.address()?,

@@ -44,7 +44,7 @@ pub(super) fn run(
 }
 
 /// Returns the sessions that were meant, each once.
-fn chosen(store: &Store, sessions: &Selection) -> Result<Vec<SessionId>> {
+pub(super) fn chosen(store: &Store, sessions: &Selection) -> Result<Vec<SessionId>> {
     let mut ids = match sessions {
         Selection::All => store.ids()?,
         Selection::These(references) => {

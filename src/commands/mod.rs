@@ -7,6 +7,7 @@ mod compact;
 mod context;
 mod drafts;
 mod exchange;
+mod export;
 mod info;
 mod keep;
 mod list;
@@ -75,6 +76,7 @@ pub fn run(invocation: &Invocation, on_piece: &mut dyn FnMut(&Chunk)) -> Result<
             dir,
             include_purged,
         } => merge::run(dir, *include_purged, invocation),
+        Command::Export(export) => export::run(export, invocation),
         Command::Reindex => list::reindex(invocation),
         Command::SessionInfo(reference) => info::run(reference, invocation),
         Command::SentContext { session, turn } => context::run(session, *turn, invocation),

@@ -4,10 +4,12 @@
 //! standard output (`| head -1`) is no error; one that cannot be written is.
 
 mod color;
+pub mod export;
 mod report;
 mod schema;
 pub mod shape;
 pub mod text;
+pub mod transfer;
 pub mod upkeep;
 
 use std::io::{self, IsTerminal, Write};
@@ -21,6 +23,7 @@ pub use color::Palette;
 pub use report::{Report, Stream};
 pub use schema::Described;
 pub use shape::*;
+pub use transfer::*;
 pub use upkeep::*;
 
 use crate::cli::{Color, Invocation, Output};

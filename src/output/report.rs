@@ -4,8 +4,8 @@ use std::fmt::Debug;
 use std::ops::ControlFlow;
 
 use super::{
-    Cleared, Compactions, DraftList, MergeReport, Pinned, PlanReport, Pruned, Purged, Reindexed,
-    SentReport, SessionInfo, SessionList, Verified,
+    Cleared, Compactions, DraftList, ExportReport, MergeReport, Pinned, PlanReport, Pruned, Purged,
+    Reindexed, SentReport, SessionInfo, SessionList, Verified,
 };
 use crate::cli::Output;
 use crate::error::Result;
@@ -62,6 +62,7 @@ reports!(
     Cleared,
     Compactions,
     DraftList,
+    ExportReport,
     MergeReport,
     Pinned,
     PlanReport,

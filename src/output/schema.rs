@@ -12,8 +12,8 @@ use schemars::{JsonSchema, Schema};
 use serde_json::Value;
 
 use super::{
-    Cleared, Compactions, DraftList, MergeReport, Piece, Pinned, PlanReport, Pruned, Purged,
-    Reindexed, Report, Seen, SentReport, SessionInfo, SessionList, TurnReport, Verified,
+    Cleared, Compactions, DraftList, ExportReport, MergeReport, Piece, Pinned, PlanReport, Pruned,
+    Purged, Reindexed, Report, Seen, SentReport, SessionInfo, SessionList, TurnReport, Verified,
 };
 use crate::cli::Shape;
 use crate::error;
@@ -42,6 +42,7 @@ impl Described {
             Shape::Compacted => written::<Compactions>(),
             Shape::Verified => written::<Verified>(),
             Shape::Merged => written::<MergeReport>(),
+            Shape::Exported => written::<ExportReport>(),
             Shape::Drafts => written::<DraftList>(),
             Shape::Cleared => written::<Cleared>(),
             Shape::Pinned => written::<Pinned>(),

@@ -222,6 +222,18 @@ fn show(text: &str, ranges: &[[u64; 2]]) -> String {
     shown
 }
 
+/// Returns the line of an event without one of its keys, everything else in it as it was; `None`
+/// where it is no object.
+#[must_use]
+pub fn without_field(raw: &[u8], name: &str) -> Option<Vec<u8>> {
+    let Fields(mut fields) = serde_json::from_slice(raw).ok()?;
+    fields.retain(|(other, _)| other != name);
+    let fields = fields
+        .iter()
+        .map(|(name, value)| format!("{}:{}", json::line(name), value.get()));
+    Some(format!("{{{}}}", fields.collect::<Vec<_>>().join(",")).into_bytes())
+}
+
 /// The fields of a JSON object as they stand there.
 struct Fields<'a>(Vec<(String, &'a RawValue)>);
 

@@ -19,21 +19,19 @@
 //! the next turn states the horizon anew.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::FileExt;
 
 use super::append::refuse_newer;
-use super::files::{Access, Dir, Doing, identity};
+use super::files::{Access, Dir, Doing};
 use super::layout::{BLOBS, DAMAGED, LOG, TEMPORARY, is_blob_name};
+use super::lines::{Found, Line, Log, Logs};
 use super::lock::WriteLock;
 use super::log::{Damage, Sink, scan};
 use super::purge::bytes_below;
-use super::read::other_logs;
 use super::sweep::{is_abandoned, sweep_temporary};
 use crate::clock;
 use crate::error::{Code, Error, Result};
-use crate::session::event::{Body, Event};
+use crate::session::event::Event;
 use crate::session::fold::Session;
 use crate::session::id::{EventId, SessionId};
 
@@ -118,59 +116,6 @@ pub(super) fn compact(
     }))
 }
 
-/// A log that is open, and how long it was.
-#[derive(Debug)]
-struct Log {
-    name: String,
-    file: File,
-    len: u64,
-}
-
-/// Every log of a session, the main one last.
-#[derive(Debug)]
-struct Logs<'a> {
-    dir: &'a Dir,
-    logs: Vec<Log>,
-}
-
-/// Where a line is: all that is held of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Line {
-    id: EventId,
-    offset: u64,
-    length: u32,
-    log: u16,
-    is_turn: bool,
-}
-
-/// What the logs hold.
-#[derive(Debug, Default)]
-struct Found {
-    lines: Vec<Line>,
-    damage: Vec<(u16, Damage)>,
-    /// Where a last line without newline begins that is no event, in the log that was read last.
-    torn: Option<u64>,
-    log: u16,
-    version: u32,
-}
-
-impl Sink for Found {
-    fn event(&mut self, event: Event, raw: &[u8], offset: u64) {
-        self.version = self.version.max(event.v);
-        self.lines.push(Line {
-            id: event.id,
-            offset,
-            length: u32::try_from(raw.len()).expect("a line has a limit far below 4 GiB"),
-            log: self.log,
-            is_turn: matches!(event.body, Body::Turn(_)),
-        });
-    }
-
-    fn damage(&mut self, damage: Damage) {
-        self.damage.push((self.log, damage));
-    }
-}
-
 /// What is kept, in the order of ids.
 #[derive(Debug)]
 struct Plan {
@@ -185,45 +130,7 @@ struct Plan {
     dropped_turns: u64,
 }
 
-impl<'a> Logs<'a> {
-    fn open(dir: &'a Dir) -> Result<Self> {
-        let mut names = other_logs(dir)?;
-        names.sort_unstable();
-        names.push(LOG.to_owned());
-        let mut logs = Vec::with_capacity(names.len());
-        for name in names {
-            match dir.open_file(&name, Access::Read) {
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                opened => {
-                    let file = opened.doing("open", dir.path_of(&name))?;
-                    let len = file.metadata().doing("look at", dir.path_of(&name))?.len();
-                    logs.push(Log { name, file, len });
-                }
-            }
-        }
-        Ok(Self { dir, logs })
-    }
-
-    /// Reads every log, holding none of it.
-    fn read(&self) -> Result<Found> {
-        let mut found = Found::default();
-        for (number, log) in self.logs.iter().enumerate() {
-            let Ok(number) = u16::try_from(number) else {
-                return Err(Error::new(
-                    Code::StoreUnsupported,
-                    format!("cannot compact `{}`", self.dir.path().display()),
-                )
-                .because("it has more than 65536 logs"));
-            };
-            found.log = number;
-            let scanned = scan((&log.file).take(log.len), 0, &mut found)
-                .doing("read", self.dir.path_of(&log.name))?;
-            found.torn = scanned.torn.as_ref().map(|torn| torn.offset);
-            found.damage.extend(scanned.torn.map(|torn| (number, torn)));
-        }
-        Ok(found)
-    }
-
+impl Logs {
     /// Decides what is kept.
     fn plan(&self, found: Found, drop_pruned: bool) -> Result<Plan> {
         let Found {
@@ -272,58 +179,11 @@ impl<'a> Logs<'a> {
             dropped_duplicates,
         })
     }
-
-    /// Sorts lines by id and keeps of each id the line the fold takes: the byte-wise greater.
-    fn keep_one_of_each(&self, lines: &mut Vec<Line>) -> Result<()> {
-        lines.sort_unstable_by_key(|line| (line.id, line.log, line.offset));
-        let mut failure = None;
-        lines.dedup_by(|line, kept| {
-            if line.id != kept.id {
-                return false;
-            }
-            match (self.raw(line), self.raw(kept)) {
-                (Ok(raw), Ok(known)) if raw > known => *kept = *line,
-                (Ok(_), Ok(_)) => {}
-                (Err(error), _) | (_, Err(error)) => failure = Some(error),
-            }
-            true
-        });
-        failure.map_or(Ok(()), Err)
-    }
-
-    fn read_at(&self, log: u16, offset: u64, length: u64) -> Result<Vec<u8>> {
-        let log = &self.logs[usize::from(log)];
-        let mut bytes = vec![0; usize::try_from(length).expect("a log fits the address space")];
-        log.file
-            .read_exact_at(&mut bytes, offset)
-            .doing("read", self.dir.path_of(&log.name))?;
-        Ok(bytes)
-    }
-
-    fn raw(&self, line: &Line) -> Result<Vec<u8>> {
-        self.read_at(line.log, line.offset, u64::from(line.length))
-    }
-
-    fn event(&self, line: &Line) -> Result<Event> {
-        Event::from_slice(&self.raw(line)?).map_err(|cause| self.changed(cause))
-    }
-
-    /// The error of logs that are not what they were when they were read.
-    fn changed(&self, cause: impl std::fmt::Display) -> Error {
-        Error::new(
-            Code::StoreIo,
-            format!("gave up compacting `{}`", self.dir.path().display()),
-        )
-        .because(format!(
-            "a log was changed by something that takes no lock: {cause}"
-        ))
-        .hint("nothing was changed; try again")
-    }
 }
 
 impl Plan {
     /// Returns the line as it is to be written.
-    fn line(&self, logs: &Logs<'_>, line: &Line) -> Result<Vec<u8>> {
+    fn line(&self, logs: &Logs, line: &Line) -> Result<Vec<u8>> {
         let raw = logs.raw(line)?;
         if !self.to_mask.contains(&line.id) {
             return Ok(raw);
@@ -335,7 +195,7 @@ impl Plan {
     }
 
     /// Tells whether the log is already what would be written.
-    fn is_in_place(&self, logs: &Logs<'_>) -> bool {
+    fn is_in_place(&self, logs: &Logs) -> bool {
         let [log] = &logs.logs[..] else { return false };
         let mut next = 0;
         let in_order = self.kept.iter().all(|line| {
@@ -351,7 +211,7 @@ impl Plan {
 
 /// Writes the new log and puts it in the place of the old ones. Returns the name of the file that
 /// has the damage, if there was any.
-fn rewrite(dir: &Dir, logs: &Logs<'_>, plan: &Plan) -> Result<Option<String>> {
+fn rewrite(dir: &Dir, logs: &Logs, plan: &Plan) -> Result<Option<String>> {
     let fresh = EventId::next(clock::now().as_ms(), None, clock::random_bits());
     let temporary = format!("{TEMPORARY}{fresh}");
     let damaged = (!plan.damage.is_empty()).then(|| format!("{DAMAGED}{fresh}"));
@@ -359,7 +219,7 @@ fn rewrite(dir: &Dir, logs: &Logs<'_>, plan: &Plan) -> Result<Option<String>> {
         .as_ref()
         .map_or(Ok(()), |name| move_damage(dir, name, logs, plan))
         .and_then(|()| write_checked(dir, &temporary, logs, plan))
-        .and_then(|()| logs.are_still_there())
+        .and_then(|()| logs.are_still_there(dir))
         .and_then(|()| {
             dir.rename(&temporary, LOG)
                 .doing("rename", dir.path_of(&temporary))
@@ -391,7 +251,7 @@ fn rewrite(dir: &Dir, logs: &Logs<'_>, plan: &Plan) -> Result<Option<String>> {
 }
 
 /// Copies what is no event into a file of its own, which is there before the log is replaced.
-fn move_damage(dir: &Dir, name: &str, logs: &Logs<'_>, plan: &Plan) -> Result<()> {
+fn move_damage(dir: &Dir, name: &str, logs: &Logs, plan: &Plan) -> Result<()> {
     let path = dir.path_of(name);
     let mut file = dir.create_file(name).doing("make", &path)?;
     for (log, damage) in &plan.damage {
@@ -409,7 +269,7 @@ fn move_damage(dir: &Dir, name: &str, logs: &Logs<'_>, plan: &Plan) -> Result<()
 }
 
 /// Writes the kept lines to a new file, reads it back and syncs it.
-fn write_checked(dir: &Dir, name: &str, logs: &Logs<'_>, plan: &Plan) -> Result<()> {
+fn write_checked(dir: &Dir, name: &str, logs: &Logs, plan: &Plan) -> Result<()> {
     let path = dir.path_of(name);
     let file = dir.create_file(name).doing("make", &path)?;
     let mut writer = BufWriter::with_capacity(PIECE, &file);
@@ -442,7 +302,7 @@ fn write_checked(dir: &Dir, name: &str, logs: &Logs<'_>, plan: &Plan) -> Result<
 
 /// Compares a new log with the lines it was made of.
 struct Check<'a> {
-    logs: &'a Logs<'a>,
+    logs: &'a Logs,
     plan: &'a Plan,
     seen: usize,
     differs: bool,
@@ -489,41 +349,20 @@ impl Check<'_> {
     }
 }
 
-impl Logs<'_> {
+impl Logs {
     /// Makes sure that the main log is the one that was read, or still missing; one that has only
     /// grown is dealt with after the rename.
-    fn are_still_there(&self) -> Result<()> {
+    fn are_still_there(&self, dir: &Dir) -> Result<()> {
         match self.logs.last().filter(|log| log.name == LOG) {
-            Some(log) => match log.file_now(self.dir) {
+            Some(log) => match log.file_now(dir) {
                 Some((identity, len)) if Some(identity) == log.identity() && len >= log.len => {
                     Ok(())
                 }
                 _ => Err(self.changed("it is another file now")),
             },
-            None if self.dir.stat(LOG).is_ok() => Err(self.changed("there is a new one")),
+            None if dir.stat(LOG).is_ok() => Err(self.changed("there is a new one")),
             None => Ok(()),
         }
-    }
-}
-
-impl Log {
-    fn identity(&self) -> Option<(u64, u64)> {
-        identity(&self.file).ok()
-    }
-
-    /// Returns what has the log's name now, and how long it is.
-    fn file_now(&self, dir: &Dir) -> Option<((u64, u64), u64)> {
-        let stat = dir.stat(&self.name).ok()?;
-        Some((
-            (stat.st_dev, stat.st_ino),
-            u64::try_from(stat.st_size).ok()?,
-        ))
-    }
-
-    /// Tells whether it is the file that was read, as long as it was.
-    fn is_still(&self, dir: &Dir) -> bool {
-        let now = self.file_now(dir);
-        now.is_some_and(|(identity, len)| Some(identity) == self.identity() && len == self.len)
     }
 }
 
@@ -548,7 +387,7 @@ fn follow(dir: &Dir, old: &Log, mut from: u64) -> io::Result<()> {
 
 /// Returns the blobs no kept line names. One younger than an hour may belong to a turn that is
 /// under way.
-fn unnamed_blobs(dir: &Dir, plan: &Plan, logs: &Logs<'_>) -> Result<BTreeSet<String>> {
+fn unnamed_blobs(dir: &Dir, plan: &Plan, logs: &Logs) -> Result<BTreeSet<String>> {
     let mut unnamed = BTreeSet::new();
     let blobs = match dir.open_dir(BLOBS) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(unnamed),
@@ -592,7 +431,7 @@ mod tests {
     use super::*;
     use crate::clock;
     use crate::session::event::tests::{event, id, turn};
-    use crate::session::event::{Prune, Redact, Settings};
+    use crate::session::event::{Body, Prune, Redact, Settings};
     use crate::session::fold::SaidTurn;
 
     /// What may lie in a log: an event, in one of a few spellings, or bytes that are none.

@@ -16,6 +16,7 @@ mod delete;
 mod docs;
 mod errors;
 mod exit_codes;
+mod export;
 mod faults;
 mod foreign;
 mod format;

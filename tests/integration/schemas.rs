@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::{NOBODY_LISTENS, Reply, TestEnv, problems, schema};
 
-const SHAPES: [&str; 18] = [
+const SHAPES: [&str; 19] = [
     "turn",
     "chunk",
     "list",
@@ -20,6 +20,7 @@ const SHAPES: [&str; 18] = [
     "compacted",
     "verified",
     "merged",
+    "exported",
     "drafts",
     "cleared",
     "pinned",
@@ -102,6 +103,10 @@ fn printed() -> Vec<(&'static str, Value)> {
         ("pruned", run(&["session", "prune", &id, "--to", "1"])),
         ("pinned", run(&["session", "pin", &address])),
         ("compacted", run(&["session", "compact", "--all"])),
+        (
+            "exported",
+            run(&["session", "export", &id, "--out", "out.jsonl"]),
+        ),
         ("verified", run(&["session", "verify"])),
         ("drafts", run(&["session", "drafts"])),
         ("cleared", run(&["session", "drafts", "--clear"])),

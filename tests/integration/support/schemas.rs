@@ -149,6 +149,7 @@ fn shape_of(args: &[OsString]) -> Option<&'static str> {
             "verify" => Some("verified"),
             "reindex" => Some("reindexed"),
             "merge" => Some("merged"),
+            "export" if has("--out") => Some("exported"),
             _ => None,
         };
     }

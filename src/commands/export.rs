@@ -1,0 +1,280 @@
+//! Sessions for other programs and for people: to standard output, a file or a directory.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use super::compact::chosen;
+use super::{Answer, Outcome};
+use crate::cli::{Export, ExportForm, Invocation, Selection};
+use crate::clock;
+use crate::error::{Code, Error, Result};
+use crate::output::export::{Put, Stop, separator, write};
+use crate::output::{ExportReport, Stream};
+use crate::session::id::{EventId, SessionId};
+use crate::store::files::{Dir, Doing};
+use crate::store::history::History;
+use crate::store::layout::TEMPORARY;
+use crate::store::{Store, not_found};
+use crate::warning::Warning;
+
+/// How much is printed at once.
+const PIECE: usize = 64 << 10;
+
+/// Exports sessions in the order of their ids.
+pub(super) fn run(export: &Export, invocation: &Invocation) -> Result<Outcome> {
+    let store = Store::open(invocation.store.path()?)?;
+    let ids = match (&store, &export.sessions) {
+        (Some(store), sessions) => chosen(store, sessions)?,
+        (None, Selection::All) => Vec::new(),
+        (None, Selection::These(references)) => return Err(not_found(&references[0])),
+    };
+    let mut sessions = Sessions {
+        store,
+        ids,
+        form: export.to,
+        is_all: export.sessions == Selection::All,
+        warnings: Vec::new(),
+    };
+    sessions.must_be_there()?;
+    let (answer, warnings) = match &export.out {
+        None => (Answer::Stream(Box::new(sessions)), Vec::new()),
+        Some(out) => {
+            let report = sessions.write_to(out)?;
+            (Answer::Report(Box::new(report)), sessions.warnings)
+        }
+    };
+    Ok(Outcome {
+        answer,
+        warnings,
+        notes: Vec::new(),
+        failure: None,
+    })
+}
+
+/// What is to be exported.
+#[derive(Debug)]
+struct Sessions {
+    store: Option<Store>,
+    ids: Vec<SessionId>,
+    form: ExportForm,
+    /// Whether nobody named them: what cannot be read is told then and keeps no other back.
+    is_all: bool,
+    warnings: Vec<Warning>,
+}
+
+impl Stream for Sessions {
+    fn run(&mut self, print: &mut dyn FnMut(&str) -> ControlFlow<()>) -> Result<Vec<Warning>> {
+        let mut text = String::new();
+        let mut put = |piece: &str| {
+            text.push_str(piece);
+            if text.len() >= PIECE {
+                let flow = print(&text);
+                text.clear();
+                if flow.is_break() {
+                    return Err(Stop::Closed);
+                }
+            }
+            Ok(())
+        };
+        let written = self.write_all(&mut put);
+        let _ = print(&text);
+        match written {
+            Err(Stop::Failed(error)) => Err(error),
+            Ok(_) | Err(Stop::Closed) => Ok(std::mem::take(&mut self.warnings)),
+        }
+    }
+}
+
+impl Sessions {
+    /// Makes sure, before anything is written, that what was named is there.
+    fn must_be_there(&self) -> Result<()> {
+        let Some(store) = self.store.as_ref().filter(|_| !self.is_all) else {
+            return Ok(());
+        };
+        for id in &self.ids {
+            if !store.has_name(*id)? {
+                return Err(not_found(id).session(*id));
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens a session; `None` where there is nothing of it to export.
+    fn open(&mut self, id: SessionId) -> Result<Option<History>> {
+        let Some(store) = &self.store else {
+            return Ok(None);
+        };
+        match store.history(id) {
+            Ok(None) if !self.is_all => Err(not_found(id).session(id)),
+            Ok(found) => {
+                let damaged = found.as_ref().map_or(0, |history| history.damaged);
+                self.warnings
+                    .extend((damaged > 0).then_some(Warning::Damaged {
+                        session: id,
+                        places: damaged,
+                    }));
+                Ok(found)
+            }
+            Err(error) if self.is_all => {
+                let cause = error.to_string();
+                self.warnings
+                    .push(Warning::NotExported { session: id, cause });
+                Ok(None)
+            }
+            Err(error) => Err(error.session(id)),
+        }
+    }
+
+    /// Writes all of them to one place. Returns how many, and how many turns.
+    fn write_all(&mut self, put: &mut Put<'_>) -> std::result::Result<(usize, u64), Stop> {
+        let (mut sessions, mut turns) = (0, 0);
+        for id in self.ids.clone() {
+            if let Some(history) = self.open(id)? {
+                if sessions > 0 {
+                    put(separator(self.form))?;
+                }
+                write(self.form, &history, put)?;
+                sessions += 1;
+                turns += history.turns;
+            }
+        }
+        Ok((sessions, turns))
+    }
+
+    fn write_to(&mut self, out: &Path) -> Result<ExportReport> {
+        let mut report = ExportReport {
+            out: out.display().to_string(),
+            sessions: 0,
+            turns: 0,
+            files: 0,
+            bytes: 0,
+            warnings: Vec::new(),
+        };
+        if !is_directory(out) {
+            let mut file = Target::open(out)?;
+            (report.sessions, report.turns) = file.write(|put| self.write_all(put))?;
+            report.bytes = file.finish(true)?;
+            report.files = 1;
+            return Ok(report);
+        }
+        std::fs::create_dir_all(out).doing("make", out)?;
+        for id in self.ids.clone() {
+            if let Some(history) = self.open(id)? {
+                let name = format!("{id}.{}", self.form.extension());
+                let mut file = Target::open(&out.join(name))?;
+                file.write(|put| write(self.form, &history, put))?;
+                report.bytes += file.finish(false)?;
+                report.sessions += 1;
+                report.turns += history.turns;
+                report.files += 1;
+            }
+        }
+        let dir = Dir::open(out).doing("open", out)?;
+        dir.sync().doing("sync", out)?;
+        Ok(report)
+    }
+}
+
+/// Tells whether a path is that of a directory, be it there or not.
+fn is_directory(out: &Path) -> bool {
+    out.is_dir() || out.as_os_str().as_encoded_bytes().ends_with(b"/")
+}
+
+/// A file that is being written: under another name until it is whole, so that one which is there
+/// already stays until then.
+struct Target {
+    path: PathBuf,
+    file: BufWriter<File>,
+    bytes: u64,
+    /// The directory it is in, its name there now and in the end; `None` for what is no regular
+    /// file and is written to as it is: a pipe, a device.
+    renamed: Option<(Dir, String, String)>,
+}
+
+impl Target {
+    fn open(path: &Path) -> Result<Self> {
+        let made = |file, renamed| Self {
+            path: path.to_owned(),
+            file: BufWriter::with_capacity(PIECE, file),
+            bytes: 0,
+            renamed,
+        };
+        // A link leads to the file that is meant.
+        let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        if real.exists() && !real.is_file() {
+            let file = OpenOptions::new().write(true).open(&real);
+            return Ok(made(file.doing("open", path)?, None));
+        }
+        let name = real.file_name().and_then(|name| name.to_str());
+        let name = name.ok_or_else(|| bad_target(path, "the name is not UTF-8"))?;
+        let parent = real
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty());
+        let dir = match Dir::open(parent.unwrap_or(Path::new("."))) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                return Err(bad_target(path, "there is no such directory"));
+            }
+            opened => opened.doing("open the directory of", path)?,
+        };
+        let fresh = EventId::next(clock::now().as_ms(), None, clock::random_bits());
+        let temporary = format!("{TEMPORARY}{fresh}");
+        let file = dir.create_file(&temporary).doing("make", path)?;
+        Ok(made(file, Some((dir, temporary, name.to_owned()))))
+    }
+
+    fn write<T>(
+        &mut self,
+        fill: impl FnOnce(&mut Put<'_>) -> std::result::Result<T, Stop>,
+    ) -> Result<T> {
+        let Self {
+            path, file, bytes, ..
+        } = self;
+        let filled = fill(&mut |text: &str| {
+            *bytes += text.len() as u64;
+            let written = file.write_all(text.as_bytes());
+            written.doing("write", &*path).map_err(Stop::from)
+        });
+        filled.map_err(|stop| {
+            self.give_up();
+            match stop {
+                Stop::Failed(error) => error,
+                Stop::Closed => unreachable!("a file has no reader that could go"),
+            }
+        })
+    }
+
+    /// Puts the file where it is to be. Returns how many bytes it has.
+    fn finish(mut self, sync_dir: bool) -> Result<u64> {
+        let finished = self.put_in_place(sync_dir);
+        if finished.is_err() {
+            self.give_up();
+        }
+        finished.doing("write", &self.path).map(|()| self.bytes)
+    }
+
+    fn put_in_place(&mut self, sync_dir: bool) -> io::Result<()> {
+        self.file.flush()?;
+        let Some((dir, temporary, name)) = &self.renamed else {
+            return Ok(());
+        };
+        self.file.get_ref().sync_data()?;
+        dir.rename(temporary, name)?;
+        if sync_dir { dir.sync() } else { Ok(()) }
+    }
+
+    fn give_up(&self) {
+        if let Some((dir, temporary, _)) = &self.renamed {
+            // What stays in spite of this has a name nobody takes for an export.
+            let _ = dir.remove_file(temporary);
+        }
+    }
+}
+
+fn bad_target(path: &Path, cause: &str) -> Error {
+    let sentence = format!("cannot export to `{}`", path.display());
+    Error::new(Code::Usage, sentence)
+        .because(cause)
+        .hint("--out takes a file in a directory that is there, or a directory")
+}
