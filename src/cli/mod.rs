@@ -6,6 +6,7 @@
 
 mod display;
 mod env;
+mod references;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -23,7 +24,7 @@ pub use env::Env;
 pub use typed::Typed;
 
 use crate::error::{Code, Error, Result};
-use crate::prompt::Source;
+use crate::prompt::{Rules, Source};
 use crate::session::event::{Settings, Strategy};
 use crate::session::id::{Address, EventId, SessionId, SessionRef};
 use crate::store::Durability;
@@ -185,6 +186,8 @@ pub enum Selection {
 pub struct Turn {
     /// Where the user's message comes from.
     pub prompt: Source,
+    /// How what it refers to is put in.
+    pub references: Rules,
     /// Where the system prompt comes from, if one was given.
     pub system: Option<Source>,
     /// The session it belongs to.

@@ -3,6 +3,7 @@
 //! Standard output is one result and nothing else; standard error is everything else. A closed
 //! standard output (`| head -1`) is no error; one that cannot be written is.
 
+mod references;
 mod report;
 mod schema;
 pub mod shape;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 
+pub use references::ReferenceReport;
 pub use report::{Report, Stream};
 pub use schema::Described;
 pub use shape::*;
