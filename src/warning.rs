@@ -10,6 +10,20 @@ use crate::session::id::{EventId, SessionId};
 pub enum Warning {
     /// The reply is not a model's.
     Offline,
+    /// Something the prompt refers to is not in it.
+    ReferenceUnread {
+        /// What was typed behind the `@`.
+        path: String,
+        /// Why.
+        cause: String,
+    },
+    /// Something the prompt refers to is not whole in it.
+    ReferenceCut {
+        /// What was typed behind the `@`.
+        path: String,
+        /// What is in it.
+        shown: String,
+    },
     /// Other turns were appended while this one was under way.
     Concurrent(Vec<EventId>),
     /// Parts of the session's logs are no events.
@@ -93,6 +107,12 @@ impl fmt::Display for Warning {
                 f,
                 "answered by the built-in echo model: no server was asked (--offline)"
             ),
+            Self::ReferenceUnread { path, cause } => {
+                write!(f, "`@{path}` is not in the prompt: {cause}")
+            }
+            Self::ReferenceCut { path, shown } => {
+                write!(f, "`@{path}` is not whole in the prompt: {shown}")
+            }
             Self::Concurrent(ids) => {
                 let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
                 write!(

@@ -9,6 +9,7 @@ mod config;
 mod display;
 mod env;
 mod options;
+mod references;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -30,7 +31,7 @@ pub use transfer::{Export, ExportForm};
 pub use typed::Typed;
 
 use crate::error::{Code, Error, Result};
-use crate::prompt::Source;
+use crate::prompt::{Rules, Source};
 use crate::session::event::{Settings, Strategy};
 use crate::session::id::{Address, EventId, SessionId, SessionRef};
 use crate::store::Durability;
@@ -213,6 +214,8 @@ pub enum Selection {
 pub struct Turn {
     /// Where the user's message comes from.
     pub prompt: Source,
+    /// How what it refers to is put in.
+    pub references: Rules,
     /// Where the system prompt comes from, if one was given.
     pub system: Option<Source>,
     /// The session it belongs to.

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::display::{Color, Display};
 use super::options::TypedOptions;
+use super::references::References;
 use super::session::Verb;
 use super::{Command, DAY, Env, Invocation, Memory, Output, Purge, Server, Turn, duration, usage};
 use crate::error::Result;
@@ -46,6 +47,8 @@ pub struct Typed {
     /// Read the user message from a file
     #[arg(long, value_name = "PATH", conflicts_with = "prompt")]
     prompt_file: Option<PathBuf>,
+    #[command(flatten)]
+    references: References,
     /// The model to ask [env: OLLAMA_PROMPT_MODEL] [default: deepseek-v3.1:671b-cloud]; a continued session keeps its own
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
@@ -271,7 +274,8 @@ impl Typed {
             ("--offline", self.offline),
             ("--dry-run", self.dry_run),
         ];
-        if let Some((flag, _)) = of_a_turn.iter().find(|(_, given)| *given) {
+        let mut of_a_turn = of_a_turn.into_iter().chain(self.references.given());
+        if let Some((flag, _)) = of_a_turn.find(|(_, given)| *given) {
             return Err(
                 usage(format!("{utility} and {flag} are mutually exclusive"))
                     .hint(format!("{utility} stands alone")),
@@ -307,6 +311,7 @@ impl Typed {
         }
         Ok(Turn {
             prompt,
+            references: self.references.rules()?,
             system,
             memory,
             max_context_tokens,

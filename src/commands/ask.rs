@@ -14,7 +14,7 @@ use crate::ollama::{
 };
 use crate::output::{ContextPlan, PlanReport};
 use crate::prompt::{self, Source};
-use crate::session::event::Settings;
+use crate::session::event::{Reference, Settings};
 use crate::session::fold::Session;
 use crate::session::id::SessionId;
 use crate::store::Store;
@@ -23,7 +23,12 @@ use crate::warning::Warning;
 /// A turn with everything that was typed read in.
 pub(super) struct Call<'a> {
     pub(super) turn: &'a Turn,
+    /// The user's message, with everything it refers to.
     pub(super) prompt: String,
+    /// What was read for it.
+    pub(super) references: Vec<Reference>,
+    /// What is worth telling of that.
+    reference_warnings: Vec<Warning>,
     /// What the flags say of the session, from this turn on.
     pub(super) given: Settings,
     backend: Backend,
@@ -41,11 +46,15 @@ impl<'a> Call<'a> {
     /// Reads what was typed.
     ///
     /// # Errors
-    /// `usage` for a prompt that cannot be read, `config` for a server that cannot be meant.
+    /// `usage` for a prompt that cannot be read, `reference` for what it refers to if that is to
+    /// matter, `config` for a server that cannot be meant.
     pub(super) fn new(turn: &'a Turn) -> Result<Self> {
+        let expanded = prompt::read_expanded(&turn.prompt, &turn.references)?;
         Ok(Self {
             turn,
-            prompt: prompt::read(&turn.prompt, "prompt")?,
+            prompt: expanded.text,
+            references: expanded.references,
+            reference_warnings: expanded.warnings,
             given: given(turn)?,
             backend: backend(&turn.server)?,
         })
@@ -155,7 +164,7 @@ impl<'a> Call<'a> {
         store: Option<&Store>,
         on_piece: &mut dyn FnMut(&Chunk),
     ) -> std::result::Result<Asked<'s>, Box<Failure>> {
-        let mut warnings: Vec<Warning> = self.offline().into_iter().collect();
+        let mut warnings = self.warnings();
         let request = self.request(settings, &planned, &mut warnings)?;
         let failure = match self.chat(settings, &request, on_piece) {
             Ok(reply) => {
@@ -306,11 +315,11 @@ impl<'a> Call<'a> {
             Backend::Echo => None,
             Backend::Server(client) => Some(client.host().url("/api/chat")),
         };
-        let report = PlanReport::new(url, body, plan, place.map(|(id, _)| id));
-        let warnings = self.offline().into_iter().collect();
+        let report = PlanReport::new(url, body, plan, place.map(|(id, _)| id))
+            .referring_to(&self.references);
         Outcome {
             answer: Answer::Report(Box::new(report)),
-            warnings,
+            warnings: self.warnings(),
             notes: Vec::new(),
             failure: None,
         }
@@ -341,8 +350,11 @@ impl<'a> Call<'a> {
         }
     }
 
-    fn offline(&self) -> Option<Warning> {
-        matches!(self.backend, Backend::Echo).then_some(Warning::Offline)
+    /// Returns what is worth telling before anything is asked.
+    fn warnings(&self) -> Vec<Warning> {
+        let offline = matches!(self.backend, Backend::Echo).then_some(Warning::Offline);
+        let references = self.reference_warnings.iter().cloned();
+        references.chain(offline).collect()
     }
 }
 

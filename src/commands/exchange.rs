@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::request::Request;
 use crate::ollama::Reply;
 use crate::output::ContextUsage;
-use crate::session::event::{Tokens, Turn};
+use crate::session::event::{Reference, Tokens, Turn};
 use crate::session::id::EventId;
 use crate::tokens;
 use crate::warning::Warning;
@@ -37,13 +37,14 @@ impl Exchange<'_> {
     }
 
     /// Returns the turn as it is stored.
-    pub(super) fn event(&self, prompt: &str) -> Turn {
+    pub(super) fn event(&self, prompt: &str, references: &[Reference]) -> Turn {
         let Self { request, reply, .. } = self;
         let turn = Turn {
             parent: self.parent(),
             concurrent_with: Vec::new(),
             model: self.model.to_owned(),
             prompt: prompt.to_owned(),
+            references: references.to_vec(),
             response: reply.content.clone(),
             thinking: reply.thinking.clone(),
             tool_calls: reply.tool_calls.clone(),

@@ -79,7 +79,7 @@ fn without_session(
     let usage = exchange.context_usage(settings.budget(), None);
     let warnings = warnings.into_iter().chain(exchange.warnings()).collect();
     let notes = call.notes(&request, &settings);
-    let report = TurnReport::new(model, reply, usage);
+    let report = TurnReport::new(model, reply, usage).referring_to(&call.references);
     Ok(Outcome {
         answer: Answer::Turn(Box::new(report)),
         warnings,
@@ -177,7 +177,7 @@ fn in_session(
         .chain(exchange.warnings())
         .chain((dropped_now > 0).then(|| pruned(dropped_now, &request)))
         .collect();
-    let turn = exchange.event(&call.prompt);
+    let turn = exchange.event(&call.prompt, &call.references);
     let keep = Keep {
         turn,
         given: call.given.clone(),
@@ -228,7 +228,9 @@ fn in_session(
             )
         }
     };
-    let report = TurnReport::new(model, reply, usage).in_session(id, status);
+    let report = TurnReport::new(model, reply, usage)
+        .referring_to(&call.references)
+        .in_session(id, status);
     Ok(Outcome {
         answer: Answer::Turn(Box::new(report)),
         warnings,
@@ -247,6 +249,7 @@ fn draft(call: &Call<'_>, session: SessionId, settings: &Settings) -> Draft {
         settings: settings.clone(),
         prompt: call.prompt.clone(),
         options: call.options(settings),
+        references: call.references.clone(),
         think: call.turn.think.clone(),
         error: None,
         response: None,

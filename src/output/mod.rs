@@ -5,6 +5,7 @@
 
 mod color;
 pub mod export;
+mod references;
 mod report;
 mod schema;
 pub mod shape;
@@ -20,6 +21,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 
 pub use color::Palette;
+pub use references::ReferenceReport;
 pub use report::{Report, Stream};
 pub use schema::Described;
 pub use shape::*;

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use super::references::ReferenceReport;
 use crate::ollama::{Chunk, Reply};
 use crate::session::event::{Counted, Timestamp};
 use crate::session::id::{EventId, SessionId};
@@ -51,6 +52,9 @@ pub struct TurnReport {
     pub turn: Option<TurnStatus>,
     /// How full the context is.
     pub context_usage: ContextUsage,
+    /// What the prompt refers to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub references: Vec<ReferenceReport>,
     /// What is worth telling.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
@@ -85,6 +89,7 @@ impl TurnReport {
             tool_calls: reply.tool_calls,
             turn: None,
             context_usage,
+            references: Vec::new(),
             warnings: Vec::new(),
             session_id: None,
         }
@@ -172,6 +177,9 @@ pub struct PlanReport {
     pub request: Box<RawValue>,
     /// The choice behind it.
     pub context_plan: ContextPlan,
+    /// What the prompt refers to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub references: Vec<ReferenceReport>,
     /// What is worth telling.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
@@ -198,6 +206,7 @@ impl PlanReport {
             url,
             request,
             context_plan,
+            references: Vec::new(),
             warnings: Vec::new(),
             session_id,
         }

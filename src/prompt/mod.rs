@@ -1,13 +1,31 @@
-//! From what was typed to what is sent: where the prompt comes from.
+//! From what was typed to what is sent: where the prompt comes from, and what it refers to.
 //!
-//! Standard input is read only when it was asked for by `-`, so that a call never waits on an
-//! input its caller merely left open.
+//! Standard input is read only when it was asked for by `-` or `@-`, so that a call never waits on
+//! an input its caller merely left open.
+//!
+//! References go three ways: [`parse`] takes the text apart, [`expand`] resolves what may be a
+//! reference beneath the root ([`workspace`], [`walk`], [`listing`], [`search`]), and [`render`]
+//! writes what takes its place. The first and the last are pure.
+
+mod content;
+mod expand;
+mod ignored;
+mod listing;
+mod parse;
+mod refusal;
+mod render;
+mod search;
+mod walk;
+mod workspace;
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
 
+pub use expand::{Expanded, Rules, expand};
+
 use crate::error::{Code, Error, Result};
+use crate::json;
 use crate::store::append::too_long;
 use crate::store::log::LONGEST_LINE;
 
@@ -46,6 +64,33 @@ pub fn read(source: &Source, what: &str) -> Result<String> {
             .hint("give some text: --prompt \"…\", --prompt - for standard input, or --prompt-file PATH"));
     }
     Ok(text)
+}
+
+/// Reads the user's message and puts in what it refers to.
+///
+/// # Errors
+/// Those of [`read`] and [`expand`].
+pub fn read_expanded(source: &Source, rules: &Rules) -> Result<Expanded> {
+    let text = read(source, "prompt")?;
+    let mut stdin = io::stdin();
+    let stdin: Option<&mut dyn Read> = match source {
+        Source::Stdin => None,
+        Source::Text(_) | Source::File(_) => Some(&mut stdin),
+    };
+    let expanded = expand(text, rules, stdin)?;
+    fits_a_line(&expanded.text)?;
+    Ok(expanded)
+}
+
+/// Refuses a text that no line of the log can hold. Escaped, a byte has at most six.
+fn fits_a_line(text: &str) -> Result<()> {
+    if text.len() as u64 > LONGEST_LINE / 6 {
+        let bytes = json::line(text).len() as u64;
+        if bytes > LONGEST_LINE {
+            return Err(too_long(bytes));
+        }
+    }
+    Ok(())
 }
 
 fn read_all(reader: impl Read, what: &str) -> Result<String> {

@@ -287,6 +287,9 @@ pub struct Turn {
     pub model: String,
     /// What the user said, with everything that was expanded into it.
     pub prompt: String,
+    /// What was read for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub references: Vec<Reference>,
     /// What the model said.
     pub response: String,
     /// What the model thought before it said that; never sent back.
@@ -313,6 +316,40 @@ pub struct Turn {
     /// What was sent with it.
     #[serde(default)]
     pub sent: Sent,
+}
+
+/// Something a prompt refers to, and what was read of it.
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+pub struct Reference {
+    /// What was typed behind the `@`.
+    pub path: String,
+    /// Bytes of it that are in the prompt: of a file the first so many.
+    pub bytes: u64,
+    /// SHA-256 of these bytes, in hexadecimal; absent where nothing was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    /// What became of it.
+    pub status: ReferenceStatus,
+    /// Why nothing was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// What became of a reference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReferenceStatus {
+    /// All of it is in the prompt.
+    Ok,
+    /// The beginning of it is.
+    Truncated,
+    /// It is no text.
+    Binary,
+    /// It could not be read.
+    Error,
+    /// A status of a newer version.
+    #[serde(other)]
+    Unknown,
 }
 
 /// The server's figures for one reply; absent where it gave none.

@@ -76,6 +76,8 @@ impl Hidden {
         for (name, ranges) in &self.fields {
             if name == "tool_calls" {
                 masked.tool_calls = None;
+            } else if name == "references" {
+                masked.references.clear();
             } else if let Some(text) = text_of(&mut masked, name) {
                 *text = mask(text, ranges);
             }
@@ -86,6 +88,7 @@ impl Hidden {
             }
         }
         shown.tool_calls.clone_from(&masked.tool_calls);
+        shown.references.clone_from(&masked.references);
         if shown.prompt != masked.prompt || shown.response != masked.response {
             // What was measured was another text; this much the new one has at most.
             shown.tokens.prompt = shown.prompt.len() as u64;
@@ -124,7 +127,7 @@ impl Hidden {
         if self.is_whole {
             return match name {
                 "prompt" | "response" => Some("\"\"".to_owned()),
-                "thinking" | "tool_calls" => None,
+                "thinking" | "tool_calls" | "references" => None,
                 _ => Some(value.to_owned()),
             };
         }
@@ -262,7 +265,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
 #[cfg(test)]
 mod tests {
     use super::super::event::tests::{id, turn};
-    use super::super::event::{Body, Event};
+    use super::super::event::{Body, Event, Reference, ReferenceStatus};
     use super::*;
     use proptest::prelude::*;
 
@@ -358,6 +361,13 @@ mod tests {
         if let Body::Turn(turn) = &mut event.body {
             turn.thinking = Some("secret".into());
             turn.tool_calls = Some(serde_json::json!(["secret"]));
+            turn.references = vec![Reference {
+                path: "./secret".into(),
+                bytes: 6,
+                sha256: None,
+                status: ReferenceStatus::Ok,
+                error: None,
+            }];
         }
         let mut hidden = hidden(&[redact(&[])]);
         let line = hidden

@@ -17,7 +17,7 @@ use super::lock;
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::json;
-use crate::session::event::{Settings, Timestamp};
+use crate::session::event::{Reference, Settings, Timestamp};
 use crate::session::id::{EventId, SessionId};
 
 /// The largest draft that is read: a prompt and a partial reply, each of at most a line.
@@ -38,6 +38,9 @@ pub struct Draft {
     pub settings: Settings,
     /// What the user said, with everything expanded into it.
     pub prompt: String,
+    /// What was read for the prompt.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub references: Vec<Reference>,
     /// The options of the request.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub options: Map<String, Value>,

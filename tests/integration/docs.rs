@@ -147,6 +147,18 @@ fn the_worked_example_of_the_context_window_gives_its_figures() {
 }
 
 #[test]
+fn the_example_of_references_prints_what_it_shows() {
+    if !need("bash") || !need("jq") {
+        return;
+    }
+    let env = TestEnv::new();
+    let blocks = blocks(&read("docs/references.md"));
+    let shown = blocks.iter().find(|b| b.language == "text");
+    let shown = shown.expect("the document shows what is printed");
+    assert_eq!(run_commands(&env, &blocks), shown.text);
+}
+
+#[test]
 fn every_flag_of_the_help_is_in_the_readme_and_the_other_way_round() {
     let env = TestEnv::new();
     let help = env.command().arg("--help").run().ok().stdout().to_owned();

@@ -30,6 +30,8 @@ mod plan;
 mod power_loss;
 mod prefix;
 mod purge;
+mod references;
+mod references_hostile;
 mod schemas;
 mod sessions;
 mod settings;
