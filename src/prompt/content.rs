@@ -140,7 +140,8 @@ mod tests {
                 cut: cut.map(str::to_owned),
             })
         };
-        let rows: [(&str, &[u8], u64, Result<Content, Refusal>); 9] = [
+        type Row<'a> = (&'a str, &'a [u8], u64, Result<Content, Refusal>);
+        let rows: [Row<'_>; 9] = [
             ("one under", b"abc", 4, ok("abc", None)),
             ("at the edge", b"abcd", 4, ok("abcd", None)),
             (

@@ -382,7 +382,7 @@ fn a_file_that_grows_for_ever_is_read_to_the_limit() {
 fn what_may_not_be_read_is_told_and_nothing_else_suffers() {
     let (env, _) = beside_a_secret();
     let forbidden = env.write("forbidden.txt", SECRET);
-    fs::set_permissions(&forbidden, fs::Permissions::from_mode(0)).expect("nobody may read it");
+    fs::set_permissions(&forbidden, fs::Permissions::from_mode(0o000)).expect("nobody may read it");
     let run = env
         .chat("@./forbidden.txt and @./inside/name-inside.txt and @./:search:T")
         .args(["--no-session", "--timeout", "30s"]);
