@@ -6,15 +6,15 @@
 //! session once, read the index. The number worth keeping is the ratio.
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]
 
+mod world;
+
 use std::fs::File;
 use std::hint::black_box;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use ollama_prompt::session::event::{Body, Header, Settings, Turn};
-use ollama_prompt::session::id::SessionId;
-use ollama_prompt::store::{Durability, Store};
+use world::{Size, make};
 
 const ROUNDS: usize = 15;
 
@@ -23,14 +23,14 @@ fn main() {
     let sessions: u64 = sessions.unwrap_or(1000);
     let home = tempfile::TempDir::new().expect("a temporary directory");
     let root = home.path().join("store");
-    make(&root, sessions);
+    make(&root, size(sessions));
 
     let cold = time(|| list(&root));
     age(&root);
     let warm = median(|| list(&root));
     let floor = median(|| by_hand(&root));
     let empty = home.path().join("empty");
-    make(&empty, 0);
+    make(&empty, size(0));
     let start = median(|| list(&empty));
     println!("{sessions} sessions");
     println!("  without an index      {cold:>9.1?}");
@@ -41,31 +41,12 @@ fn main() {
     println!("  ratio                 {ratio:>9.2}");
 }
 
-/// Makes a store of so many sessions of two turns.
-fn make(root: &Path, sessions: u64) {
-    let store = Store::open_or_make(root).expect("a store");
-    let writable = store.for_writing(Duration::ZERO).expect("writable");
-    for n in 0..sessions {
-        let header = Header {
-            app: None,
-            settings: Settings {
-                model: Some("llama3.2".to_owned()),
-                system: None,
-                max_context_tokens: Some(64_000),
-                ..Settings::default()
-            },
-        };
-        let turn = || {
-            Body::Turn(Box::new(Turn {
-                prompt: "A question of usual length. ".repeat(20),
-                response: "An answer, which is longer than the question was. ".repeat(30),
-                ..Turn::default()
-            }))
-        };
-        let id = SessionId::from_parts(1_700_000_000_000 + n, u128::from(n));
-        let bodies = vec![Body::Session(header), turn(), turn()];
-        let created = writable.create(id, Durability::Relaxed, bodies);
-        created.expect("a new session");
+/// Sessions of two turns of usual length.
+fn size(sessions: u64) -> Size {
+    Size {
+        sessions,
+        turns: 2,
+        said: 2000,
     }
 }
 

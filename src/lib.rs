@@ -6,6 +6,7 @@
 //!
 //! * [`error`], [`warning`]: what can fail and what is worth telling, a table each
 //! * [`handwritten`]: files people write, with file and line of every mistake
+//! * [`progress`]: how far long work has come, for whoever shows it
 //! * [`json`]: JSON as it is written to disk and to standard output
 //! * [`signals`]: signals that end a call
 //! * [`session`]: what a conversation is. Ids, events, the fold, the context plan. Pure
@@ -39,6 +40,7 @@ pub mod handwritten;
 pub mod json;
 pub mod ollama;
 pub mod output;
+pub mod progress;
 pub mod prompt;
 pub mod session;
 pub mod signals;

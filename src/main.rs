@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ollama_prompt::cli::{self, Color, Config, Env, Parsed};
 use ollama_prompt::error::Result;
-use ollama_prompt::output::{Printer, end_with, print_failure, print_text, tell_bugs};
+use ollama_prompt::output::{Printer, end_with, print_failure, print_text, progress_of, tell_bugs};
 use ollama_prompt::{commands, signals, store};
 
 fn main() -> ExitCode {
@@ -36,7 +36,8 @@ fn run(arguments: Vec<OsString>, color: &mut Color) -> Result<()> {
         signals::end_at_once(move |error| end_with(&error, color))?;
     }
     let mut printer = Printer::new(&invocation);
-    let outcome = commands::run(&invocation, &mut |chunk| printer.piece(chunk))?;
+    let progress = progress_of(&invocation);
+    let outcome = commands::run(&invocation, &progress, &mut |chunk| printer.piece(chunk))?;
     printer.finish(outcome)
 }
 

@@ -33,6 +33,13 @@ pub enum Warning {
         /// How many stretches of bytes could not be read.
         places: usize,
     },
+    /// Parts of the session's logs that may have a match are no events.
+    NotSearched {
+        /// The session.
+        session: SessionId,
+        /// How many stretches of bytes could not be read.
+        places: usize,
+    },
     /// A session of the list could not be read.
     Unreadable {
         /// The session.
@@ -127,6 +134,10 @@ impl fmt::Display for Warning {
                     "{places} unreadable places in the log of session {session} were passed over"
                 )
             }
+            Self::NotSearched { session, places } => write!(
+                f,
+                "{places} unreadable places in the log of session {session} may have a match"
+            ),
             Self::Unreadable { session, cause } => {
                 write!(f, "session {session} is not shown: {cause}")
             }

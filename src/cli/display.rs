@@ -18,7 +18,7 @@ pub(super) struct Display {
         hide_possible_values = true
     )]
     pub(super) color: Option<Color>,
-    /// Print the JSON Schema of what is printed or stored: turn, list, info, error, event, chunk (a line of --output jsonl but the last), seen (a line of session watch), plan (--dry-run), sent (the context of a past turn), purged, compacted, verified, merged, exported (session export --out), drafts, cleared, pinned, pruned or reindexed
+    /// Print the JSON Schema of what is printed or stored: turn, list, info, message (a line of session show --output jsonl), found, found-in, found-session (lines of session search), stats, error, event, chunk (a line of --output jsonl but the last), seen (a line of session watch), plan (--dry-run), sent (the context of a past turn), purged, compacted, verified, merged, exported (session export --out), drafts, cleared, pinned, pruned or reindexed
     #[arg(long, value_name = "SHAPE", hide_possible_values = true, help_heading = UTILITIES)]
     pub(super) print_schema: Option<Shape>,
 }
@@ -68,6 +68,16 @@ pub enum Shape {
     List,
     /// `--session-info`.
     Info,
+    /// A line of `session show --output jsonl`.
+    Message,
+    /// A line of `session search`.
+    Found,
+    /// A line of `session search --count`.
+    FoundIn,
+    /// A line of `session search --files-with-matches`.
+    FoundSession,
+    /// `session stats`.
+    Stats,
     /// A failure on standard error.
     Error,
     /// A line of a session's log.
@@ -109,6 +119,11 @@ impl Shape {
             Self::Chunk => "chunk",
             Self::List => "list",
             Self::Info => "info",
+            Self::Message => "message",
+            Self::Found => "found",
+            Self::FoundIn => "found-in",
+            Self::FoundSession => "found-session",
+            Self::Stats => "stats",
             Self::Error => "error",
             Self::Event => "event",
             Self::Seen => "seen",

@@ -8,6 +8,7 @@
 mod config;
 mod display;
 mod env;
+mod find;
 mod options;
 mod references;
 mod session;
@@ -26,6 +27,10 @@ use serde_json::{Map, Value};
 pub use config::{Config, KEYS};
 pub use display::{Color, Shape};
 pub use env::{Env, VARIABLES};
+pub use find::{
+    ListWanted, Moment, Part, SearchWanted, SessionFilter, ShowWanted, Sort, Span, StatsWanted,
+    Told,
+};
 pub use options::in_force;
 pub use transfer::{Export, ExportForm};
 pub use typed::Typed;
@@ -81,8 +86,12 @@ pub enum Command {
     Turn(Box<Turn>),
     /// The JSON Schema of something that is printed or stored.
     PrintSchema(Shape),
-    /// All sessions.
-    ListSessions,
+    /// Sessions.
+    ListSessions(ListWanted),
+    /// What was said, where something is found in it.
+    Search(SearchWanted),
+    /// How much was asked and answered.
+    Stats(StatsWanted),
     /// The index of sessions, made anew.
     Reindex,
     /// The union with another copy of the store.
@@ -95,7 +104,7 @@ pub enum Command {
     /// Sessions for other programs and for people.
     Export(Export),
     /// One session.
-    SessionInfo(SessionRef),
+    SessionInfo(ShowWanted),
     /// The exact request that was sent for a turn.
     SentContext {
         /// The session.
@@ -175,11 +184,15 @@ impl Command {
     /// Returns the forms in which its result can be printed.
     #[must_use]
     pub fn forms(&self) -> &'static [Output] {
-        use Output::{Compact, Json, Jsonl, Text};
+        use Output::{Compact, Json, Jsonl, Markdown, Svg, Table, Text};
         match self {
             Self::Turn(turn) if turn.dry_run => &[Json, Compact],
             Self::Turn(_) => &[Json, Compact, Jsonl, Text],
             Self::Watch { .. } => &[Json, Compact, Jsonl],
+            Self::Search(_) => &[Json, Compact, Jsonl, Text],
+            Self::SessionInfo(_) => &[Json, Compact, Jsonl, Text, Markdown],
+            Self::Stats(_) => &[Json, Compact, Table, Svg],
+            Self::ListSessions(_) => &[Json, Compact, Table],
             _ => &[Json, Compact],
         }
     }

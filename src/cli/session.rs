@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
+use super::find::{List, Search, Show, Stats, session_of};
 use super::transfer::TypedExport;
 use super::typed::{TypedStrategy, context_tokens, session_ref};
 use super::{Command, DAY, Env, Purge, Selection, age, usage};
@@ -16,10 +17,14 @@ use crate::session::id::{Address, SessionRef};
 /// The verbs of `session`.
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
-    /// List all sessions, the last used first
-    List,
+    /// List sessions, the last used first
+    List(List),
     /// Show a session: its settings and every message ever said
     Show(Show),
+    /// Search what was said in all sessions; one JSON object a line
+    Search(Search),
+    /// Add up turns, tokens and failures: in all, by model and by day
+    Stats(Stats),
     /// Keep a turn in the context, whatever leaves it
     Pin(Turn),
     /// Let a pinned turn leave the context like any other
@@ -44,16 +49,6 @@ pub(super) enum Verb {
     Merge(Merge),
     /// Write sessions out, in a form that other programs or people read
     Export(TypedExport),
-}
-
-/// `session show`, as it is typed.
-#[derive(Debug, Args)]
-pub(super) struct Show {
-    #[command(flatten)]
-    named: Named,
-    /// Print the exact request that was sent for a turn (the newest, if none is named)
-    #[arg(long, value_name = "TURN", num_args = 0..=1, require_equals = true, default_missing_value = "newest")]
-    context: Option<String>,
 }
 
 /// A turn, as it is typed.
@@ -142,12 +137,11 @@ pub(super) struct Compact {
 
 impl Compact {
     fn command(&self) -> Result<Command> {
-        let ids = self.ids.iter().map(|id| session_ref(id, "ID"));
         Ok(Command::Compact {
             sessions: if self.all {
                 Selection::All
             } else {
-                Selection::These(ids.collect::<Result<_>>()?)
+                Selection::These(session_refs(&self.ids)?)
             },
             drop_pruned: self.drop_pruned,
         })
@@ -226,14 +220,16 @@ impl Unused {
 }
 
 pub(super) fn session_refs(ids: &[String]) -> Result<Vec<SessionRef>> {
-    ids.iter().map(|id| session_ref(id, "ID")).collect()
+    ids.iter().map(|id| session_of(id)).collect()
 }
 
 impl Verb {
     /// Returns what the verb asks for.
     pub(super) fn command(&self, env: &Env) -> Result<Command> {
         match self {
-            Self::List => Ok(Command::ListSessions),
+            Self::List(list) => Ok(list.command()),
+            Self::Search(search) => search.command(),
+            Self::Stats(stats) => Ok(stats.command()),
             Self::Reindex => Ok(Command::Reindex),
             Self::Merge(merge) => Ok(Command::Merge {
                 dir: merge.dir.clone(),
@@ -256,11 +252,7 @@ impl Verb {
             Self::Drafts(drafts) if drafts.clear => Ok(Command::ClearDrafts),
             Self::Drafts(_) => Ok(Command::Drafts),
             Self::Watch(watch) => Ok(Command::Watch {
-                named: watch
-                    .id
-                    .as_ref()
-                    .map(|id| session_ref(id, "ID"))
-                    .transpose()?,
+                named: watch.id.as_deref().map(session_of).transpose()?,
                 from_start: watch.from_start,
             }),
             Self::Verify(verify) => Ok(Command::Verify {
@@ -273,19 +265,7 @@ impl Verb {
 
 impl Named {
     fn session(&self) -> Result<SessionRef> {
-        session_ref(&self.id, "ID")
-    }
-}
-
-impl Show {
-    fn command(&self) -> Result<Command> {
-        let session = self.named.session()?;
-        let turn = match self.context.as_deref() {
-            None => return Ok(Command::SessionInfo(session)),
-            Some("newest") => None,
-            Some(text) => Some(text.parse().map_err(|_| no_turn(text))?),
-        };
-        Ok(Command::SentContext { session, turn })
+        session_of(&self.id)
     }
 }
 
@@ -295,7 +275,7 @@ impl Turn {
     }
 }
 
-fn no_turn(text: &str) -> Error {
+pub(super) fn no_turn(text: &str) -> Error {
     let shown: String = text.chars().take(120).collect();
     usage(format!("{shown:?} names no turn"))
         .hint("a turn is written ID:TURN, as in session show; its own id has 26 characters")

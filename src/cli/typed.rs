@@ -10,7 +10,10 @@ use super::display::{Color, Display};
 use super::options::TypedOptions;
 use super::references::References;
 use super::session::Verb;
-use super::{Command, DAY, Env, Invocation, Memory, Output, Purge, Server, Turn, duration, usage};
+use super::{
+    Command, DAY, Env, Invocation, ListWanted, Memory, Output, Part, Purge, Server, ShowWanted,
+    Turn, duration, usage,
+};
 use crate::error::Result;
 use crate::prompt::Source;
 use crate::session::event::Strategy;
@@ -229,10 +232,13 @@ impl Typed {
             return Ok(Command::PrintSchema(shape));
         }
         if self.list_sessions {
-            return Ok(Command::ListSessions);
+            return Ok(Command::ListSessions(ListWanted::default()));
         }
         if let Some(id) = &self.session_info {
-            return Ok(Command::SessionInfo(session_ref(id, "--session-info")?));
+            return Ok(Command::SessionInfo(ShowWanted {
+                session: session_ref(id, "--session-info")?,
+                part: Part::All,
+            }));
         }
         if let Some(days) = self.purge {
             let days = u32::try_from(days).map_err(|_| {

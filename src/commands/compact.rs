@@ -4,6 +4,7 @@ use super::{Answer, Outcome};
 use crate::cli::{Invocation, Selection};
 use crate::error::{Error, Result};
 use crate::output::{CompactedSession, Compactions};
+use crate::progress::Progress;
 use crate::session::id::SessionId;
 use crate::store::compact::Compaction;
 use crate::store::{Store, not_found};
@@ -13,6 +14,7 @@ use crate::store::{Store, not_found};
 pub(super) fn run(
     sessions: &Selection,
     drop_pruned: bool,
+    progress: &Progress,
     invocation: &Invocation,
 ) -> Result<Outcome> {
     let mut done = Compactions::default();
@@ -20,7 +22,9 @@ pub(super) fn run(
     if let Some(store) = Store::open(invocation.store.path()?)? {
         let ids = chosen(&store, sessions)?;
         let writable = store.for_writing(invocation.lock_timeout)?;
+        let steps = progress.begin("compacting", ids.len());
         for id in ids {
+            steps.step();
             match writable.compact(id, drop_pruned) {
                 Ok(Compaction::Done(compacted)) => done.add(CompactedSession::new(id, compacted)),
                 Ok(Compaction::Untouched) => done.unchanged += 1,

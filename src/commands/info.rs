@@ -1,33 +1,76 @@
 //! All that is known of one session.
 
 use super::{Answer, Outcome};
-use crate::cli::Invocation;
-use crate::error::Result;
+use crate::cli::{Invocation, Part, ShowWanted};
+use crate::error::{Code, Error, Result};
 use crate::output::{Metadata, SaidMessage, SessionInfo, Unfinished, Unreadable, percent};
 use crate::session::fold::{SaidTurn, Session};
-use crate::session::id::{EventId, SessionId, SessionRef};
+use crate::session::id::{EventId, SessionId};
 use crate::store::draft::FoundDraft;
 use crate::store::read::{Extent, Snapshot};
 use crate::store::{Store, not_found};
 
-/// Shows a session, every message ever said in it, and the turns that never became part of it.
-pub(super) fn run(reference: &SessionRef, invocation: &Invocation) -> Result<Outcome> {
+/// Shows a session, every message ever said in it, and the turns that never became part of it; or
+/// the session as it was at a turn; or one turn.
+///
+/// # Errors
+/// `session_not_found` for a session or turn that is not there; `store_*`.
+pub(super) fn run(wanted: &ShowWanted, invocation: &Invocation) -> Result<Outcome> {
+    let reference = &wanted.session;
     let store = Store::open(invocation.store.path()?)?.ok_or_else(|| not_found(reference))?;
     let id = store.find(reference)?;
-    let unfinished = unfinished(store.drafts()?, id);
-    let snapshot = match store.read(id, Extent::History)? {
+    let (extent, turn) = match wanted.part {
+        Part::All => (Extent::History, None),
+        Part::At(turn) => (Extent::Until(turn), Some(turn)),
+        Part::Turn(turn) => (Extent::History, Some(turn)),
+    };
+    let unfinished = match wanted.part {
+        Part::All => unfinished(store.drafts()?, id),
+        Part::At(_) | Part::Turn(_) => Vec::new(),
+    };
+    let snapshot = match store.read(id, extent)? {
         Some(snapshot) => snapshot,
         // A first turn that failed left only its draft: there is something to show.
         None if !unfinished.is_empty() => Snapshot::default(),
-        None => return Err(not_found(reference).session(id)),
+        None => match turn {
+            Some(turn) if store.read(id, Extent::History)?.is_some() => {
+                return Err(no_turn(turn, id));
+            }
+            _ => return Err(not_found(reference).session(id)),
+        },
     };
-    let info = info(id, snapshot, unfinished);
+    if let Some(turn) = turn {
+        require(turn, &snapshot.session, id)?;
+    }
+    let mut info = info(id, snapshot, unfinished);
+    if let Part::Turn(turn) = wanted.part {
+        info.messages.retain(|message| message.turn == turn);
+    }
     Ok(Outcome {
         answer: Answer::Report(Box::new(info)),
         warnings: Vec::new(),
         notes: Vec::new(),
         failure: None,
     })
+}
+
+/// Refuses a turn that the session has not, or of which nothing may be shown.
+fn require(turn: EventId, session: &Session, id: SessionId) -> Result<()> {
+    if session.retracted.contains_key(&turn) {
+        let sentence = format!("turn {turn} was retracted: nothing of it is shown");
+        return Err(Error::new(Code::SessionNotFound, sentence).session(id));
+    }
+    let has = session.turns.iter().any(|said| said.id == turn);
+    has.then_some(()).ok_or_else(|| no_turn(turn, id))
+}
+
+fn no_turn(turn: EventId, id: SessionId) -> Error {
+    Error::new(
+        Code::SessionNotFound,
+        format!("the session has no turn {turn}"),
+    )
+    .hint("session show lists the turns there are")
+    .session(id)
 }
 
 fn info(id: SessionId, snapshot: Snapshot, unfinished: Vec<Unfinished>) -> SessionInfo {
@@ -42,13 +85,8 @@ fn info(id: SessionId, snapshot: Snapshot, unfinished: Vec<Unfinished>) -> Sessi
         turns: session.turns.len() + session.retracted.len(),
         turns_in_context: in_context.len(),
         retracted: session.retracted.keys().copied().collect(),
-        tags: session
-            .settings
-            .tags
-            .iter()
-            .filter(|(_, on)| **on)
-            .map(|(name, _)| name.clone())
-            .collect(),
+        title: session.settings.title().map(str::to_owned),
+        tags: session.settings.tag_names(),
         horizon: session.horizon.as_ref().map(|horizon| horizon.keep_from),
         unreadable: damage
             .into_iter()

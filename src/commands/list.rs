@@ -3,26 +3,35 @@
 use std::cmp::Reverse;
 
 use super::{Answer, Outcome};
-use crate::cli::Invocation;
+use crate::cli::{Invocation, ListWanted, SessionFilter, Sort};
+use crate::clock;
 use crate::error::Result;
 use crate::output::{Reindexed, SessionList, SessionSummary};
+use crate::progress::Progress;
+use crate::session::event::Timestamp;
 use crate::store::Store;
 use crate::store::index::{Listed, Listing};
 use crate::warning::Warning;
 
-/// Lists all sessions, the last used first. One that cannot be read is told and left out.
-pub(super) fn run(invocation: &Invocation) -> Result<Outcome> {
+/// Lists the sessions that are meant, in the order that is. One that cannot be read is told and
+/// left out.
+pub(super) fn run(
+    wanted: &ListWanted,
+    progress: &Progress,
+    invocation: &Invocation,
+) -> Result<Outcome> {
     let listing = match Store::open(invocation.store.path()?)? {
-        Some(store) => store.list()?,
+        Some(store) => store.telling(progress).list()?,
         None => Listing::default(),
     };
     let warnings = warnings(&listing);
-    let listed = listing.sessions.into_iter().map(shown);
-    let mut sessions: Vec<SessionSummary> = listed.collect();
-    sessions.sort_by_key(|session| Reverse((session.last_used, session.session_id)));
-    let total = sessions.len();
+    let mut listed = listing.sessions;
+    select(&mut listed, &wanted.sessions, clock::now());
+    sort(&mut listed, wanted.sort);
+    let total = listed.len();
+    listed.truncate(wanted.limit.unwrap_or(usize::MAX));
     let list = SessionList {
-        sessions,
+        sessions: listed.into_iter().map(shown).collect(),
         total,
         warnings: Vec::new(),
     };
@@ -34,10 +43,39 @@ pub(super) fn run(invocation: &Invocation) -> Result<Outcome> {
     })
 }
 
+/// Leaves only the sessions that a filter lets through.
+pub(super) fn select(listed: &mut Vec<Listed>, filter: &SessionFilter, now: Timestamp) {
+    let is_in_span = filter.used.seen_from(now);
+    listed.retain(|Listed { summary, .. }| {
+        let model = filter.model.as_ref();
+        model.is_none_or(|model| summary.model.as_ref() == Some(model))
+            && filter.tags.iter().all(|tag| summary.tags.contains(tag))
+            && is_in_span(summary.last_used)
+    });
+}
+
+/// Puts sessions in an order; of two alike the one used last comes first, then the newer id.
+fn sort(listed: &mut [Listed], by: Sort) {
+    let newest = |listed: &Listed| Reverse((listed.summary.last_used, listed.id));
+    match by {
+        Sort::LastUsed => listed.sort_by_key(newest),
+        Sort::Created => listed.sort_by_key(|one| (Reverse(one.summary.created), newest(one))),
+        Sort::Messages => listed.sort_by_key(|one| (Reverse(one.summary.turns), newest(one))),
+        Sort::Tokens => {
+            listed.sort_by_key(|one| (Reverse(one.summary.context_tokens), newest(one)));
+        }
+        Sort::Size => listed.sort_by_key(|one| (Reverse(one.bytes), newest(one))),
+        Sort::Title => listed.sort_by_cached_key(|one| {
+            let title = one.summary.title.as_ref().map(|title| title.to_lowercase());
+            (title.is_none(), title, newest(one))
+        }),
+    }
+}
+
 /// Makes the index anew.
-pub(super) fn reindex(invocation: &Invocation) -> Result<Outcome> {
+pub(super) fn reindex(progress: &Progress, invocation: &Invocation) -> Result<Outcome> {
     let (listing, bytes) = match Store::open(invocation.store.path()?)? {
-        Some(store) => store.reindex()?,
+        Some(store) => store.telling(progress).reindex()?,
         None => (Listing::default(), 0),
     };
     Ok(Outcome {
@@ -67,7 +105,9 @@ fn warnings(listing: &Listing) -> Vec<Warning> {
 }
 
 fn shown(listed: Listed) -> SessionSummary {
-    let Listed { id, summary, .. } = listed;
+    let Listed {
+        id, summary, bytes, ..
+    } = listed;
     SessionSummary {
         session_id: id,
         model_name: summary.model,
@@ -76,5 +116,8 @@ fn shown(listed: Listed) -> SessionSummary {
         message_count: summary.turns * 2,
         context_tokens: summary.context_tokens,
         max_context_tokens: summary.max_context_tokens,
+        title: summary.title,
+        tags: summary.tags,
+        bytes,
     }
 }

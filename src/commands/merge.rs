@@ -6,14 +6,20 @@ use super::{Answer, Outcome};
 use crate::cli::Invocation;
 use crate::error::Result;
 use crate::output::MergeReport;
+use crate::progress::Progress;
 use crate::store::Store;
 use crate::store::merge::Copy;
 use crate::warning::Warning;
 
 /// Adds what the copy in `dir` has more. What cannot be read there is told and left out.
-pub(super) fn run(dir: &Path, include_purged: bool, invocation: &Invocation) -> Result<Outcome> {
+pub(super) fn run(
+    dir: &Path,
+    include_purged: bool,
+    progress: &Progress,
+    invocation: &Invocation,
+) -> Result<Outcome> {
     let copy = Copy::open(dir)?;
-    let store = Store::open_or_make(invocation.store.path()?)?;
+    let store = Store::open_or_make(invocation.store.path()?)?.telling(progress);
     let writable = store.for_writing(invocation.lock_timeout)?;
     let merged = writable.merge(&copy, include_purged, invocation.durability)?;
     let damaged = merged.damaged.iter();

@@ -17,6 +17,8 @@ mod place;
 mod prune;
 mod purge;
 mod request;
+mod search;
+mod stats;
 mod summary;
 mod turn;
 mod verify;
@@ -29,6 +31,7 @@ use crate::cli::{Command, Invocation};
 use crate::error::{Error, Result};
 use crate::ollama::Chunk;
 use crate::output::{Described, Report, Stream, TurnReport};
+use crate::progress::Progress;
 use crate::warning::Warning;
 
 /// What a command has to say.
@@ -58,11 +61,16 @@ pub struct Outcome {
     pub failure: Option<Error>,
 }
 
-/// Does what was asked for. `on_piece` sees each piece of a reply as it arrives.
+/// Does what was asked for. `on_piece` sees each piece of a reply as it arrives, `progress` how far
+/// long work has come.
 ///
 /// # Errors
 /// Every code of the table in [`crate::error`].
-pub fn run(invocation: &Invocation, on_piece: &mut dyn FnMut(&Chunk)) -> Result<Outcome> {
+pub fn run(
+    invocation: &Invocation,
+    progress: &Progress,
+    on_piece: &mut dyn FnMut(&Chunk),
+) -> Result<Outcome> {
     match &invocation.command {
         Command::Turn(turn) => turn::run(turn, invocation, on_piece),
         Command::PrintSchema(shape) => Ok(Outcome {
@@ -71,14 +79,16 @@ pub fn run(invocation: &Invocation, on_piece: &mut dyn FnMut(&Chunk)) -> Result<
             notes: Vec::new(),
             failure: None,
         }),
-        Command::ListSessions => list::run(invocation),
+        Command::ListSessions(wanted) => list::run(wanted, progress, invocation),
+        Command::Search(wanted) => search::run(wanted, progress, invocation),
+        Command::Stats(wanted) => stats::run(wanted, progress, invocation),
         Command::Merge {
             dir,
             include_purged,
-        } => merge::run(dir, *include_purged, invocation),
+        } => merge::run(dir, *include_purged, progress, invocation),
         Command::Export(export) => export::run(export, invocation),
-        Command::Reindex => list::reindex(invocation),
-        Command::SessionInfo(reference) => info::run(reference, invocation),
+        Command::Reindex => list::reindex(progress, invocation),
+        Command::SessionInfo(wanted) => info::run(wanted, invocation),
         Command::SentContext { session, turn } => context::run(session, *turn, invocation),
         Command::Pin { turn, is_pinned } => pin::run(turn, *is_pinned, invocation),
         Command::Prune {
@@ -98,12 +108,12 @@ pub fn run(invocation: &Invocation, on_piece: &mut dyn FnMut(&Chunk)) -> Result<
         Command::Compact {
             sessions,
             drop_pruned,
-        } => compact::run(sessions, *drop_pruned, invocation),
+        } => compact::run(sessions, *drop_pruned, progress, invocation),
         Command::Purge(which) => purge::run(which, invocation),
         Command::Delete(ids) => purge::delete(ids, invocation),
         Command::Drafts => drafts::list(invocation),
         Command::ClearDrafts => drafts::clear(invocation),
         Command::Watch { named, from_start } => watch::run(named.as_ref(), *from_start, invocation),
-        Command::Verify { named, repair } => verify::run(named, *repair, invocation),
+        Command::Verify { named, repair } => verify::run(named, *repair, progress, invocation),
     }
 }

@@ -5,6 +5,7 @@ use crate::cli::Invocation;
 use crate::clock;
 use crate::error::{Code, Error, Result};
 use crate::output::{Checked, Found, Mended, Verified};
+use crate::progress::Progress;
 use crate::session::id::{SessionId, SessionRef};
 use crate::store::repair::Repaired;
 use crate::store::verify::{Finding, Kind, Report};
@@ -18,13 +19,19 @@ const DEPTH: usize = 3;
 /// # Errors
 /// `session_*`; `store_*` when the store cannot be read at all. That something is wrong is in
 /// [`Outcome::failure`]: the answer says what.
-pub(super) fn run(named: &[SessionRef], repair: bool, invocation: &Invocation) -> Result<Outcome> {
+pub(super) fn run(
+    named: &[SessionRef],
+    repair: bool,
+    progress: &Progress,
+    invocation: &Invocation,
+) -> Result<Outcome> {
     let Some(store) = Store::open(invocation.store.path()?)? else {
         return match named.first() {
             Some(reference) => Err(not_found(reference)),
             None => Ok(outcome(Report::default(), repair.then(Vec::new), None)),
         };
     };
+    let store = store.telling(progress);
     let ids = named
         .iter()
         .map(|reference| find(&store, reference))

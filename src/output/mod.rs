@@ -5,11 +5,17 @@
 
 mod color;
 pub mod export;
+pub mod found;
+mod list;
+mod progress;
 mod references;
 mod report;
 mod schema;
 pub mod shape;
+pub mod stats;
+pub mod table;
 pub mod text;
+mod transcript;
 pub mod transfer;
 pub mod upkeep;
 
@@ -21,10 +27,13 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 
 pub use color::Palette;
+pub use progress::progress_of;
 pub use references::ReferenceReport;
 pub use report::{Report, Stream};
 pub use schema::Described;
 pub use shape::*;
+pub use stats::{Failures, Stats};
+pub use table::Page;
 pub use transfer::*;
 pub use upkeep::*;
 
@@ -44,6 +53,8 @@ pub struct Printer {
     /// The first write that failed; nothing more is written then.
     failed: Option<io::Error>,
     ends_with_newline: bool,
+    /// Whether what people read has colour.
+    color: Color,
     /// The colours of standard error.
     palette: Palette,
 }
@@ -57,6 +68,7 @@ impl Printer {
             verbosity: invocation.verbosity,
             failed: None,
             ends_with_newline: true,
+            color: invocation.color,
             palette: Palette::of_stderr(invocation.color),
         }
     }
@@ -167,9 +179,9 @@ impl Printer {
     fn report(&mut self, report: &dyn Report) {
         let text = match self.output {
             Output::Json => report.document(),
-            Output::Compact | Output::Jsonl => report.line(),
+            Output::Compact => report.line(),
             form => report
-                .for_people(form)
+                .for_people(form, Page::of_stdout(self.color))
                 .expect("forms a command does not have are refused before"),
         };
         self.write(&(text + "\n"));

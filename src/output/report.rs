@@ -4,8 +4,8 @@ use std::fmt::Debug;
 use std::ops::ControlFlow;
 
 use super::{
-    Cleared, Compactions, DraftList, ExportReport, MergeReport, Pinned, PlanReport, Pruned, Purged,
-    Reindexed, SentReport, SessionInfo, SessionList, Verified,
+    Cleared, Compactions, DraftList, ExportReport, MergeReport, Page, Pinned, PlanReport, Pruned,
+    Purged, Reindexed, SentReport, Verified,
 };
 use crate::cli::Output;
 use crate::error::Result;
@@ -24,8 +24,8 @@ pub trait Report: Debug {
     fn line(&self) -> String;
 
     /// Returns it in another form than JSON, without the final newline; `None` where it has no
-    /// such form. What a terminal may be shown goes through [`super::text::harmless`].
-    fn for_people(&self, _form: Output) -> Option<String> {
+    /// such form. `page` is what it is shown on. What a terminal may be shown goes through [`super::text::harmless`].
+    fn for_people(&self, _form: Output, _page: Page) -> Option<String> {
         None
     }
 }
@@ -70,7 +70,5 @@ reports!(
     Purged,
     Reindexed,
     SentReport,
-    SessionInfo,
-    SessionList,
     Verified,
 );

@@ -11,9 +11,11 @@ use schemars::transform::transform_subschemas;
 use schemars::{JsonSchema, Schema};
 use serde_json::Value;
 
+use super::found::{Found, FoundIn, FoundSession};
 use super::{
     Cleared, Compactions, DraftList, ExportReport, MergeReport, Piece, Pinned, PlanReport, Pruned,
-    Purged, Reindexed, Report, Seen, SentReport, SessionInfo, SessionList, TurnReport, Verified,
+    Purged, Reindexed, Report, SaidMessage, Seen, SentReport, SessionInfo, SessionList, Stats,
+    TurnReport, Verified,
 };
 use crate::cli::Shape;
 use crate::error;
@@ -33,6 +35,11 @@ impl Described {
             Shape::Chunk => written::<Piece<'_>>(),
             Shape::List => written::<SessionList>(),
             Shape::Info => written::<SessionInfo>(),
+            Shape::Message => written::<SaidMessage>(),
+            Shape::Found => written::<Found<'_>>(),
+            Shape::FoundIn => written::<FoundIn>(),
+            Shape::FoundSession => written::<FoundSession>(),
+            Shape::Stats => written::<Stats>(),
             Shape::Error => written::<error::Report<'_>>(),
             Shape::Event => stored::<Event>(),
             Shape::Seen => written::<Seen>(),

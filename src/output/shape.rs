@@ -375,9 +375,9 @@ impl<'a> Piece<'a> {
 /// `--list-sessions`.
 #[derive(Debug, Clone, PartialEq, JsonSchema, Serialize)]
 pub struct SessionList {
-    /// The sessions, the last used first.
+    /// The sessions that were asked for, the last used first if no other order was.
     pub sessions: Vec<SessionSummary>,
-    /// How many.
+    /// How many there are of them, shown or not.
     pub total: usize,
     /// What is worth telling.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -401,6 +401,14 @@ pub struct SessionSummary {
     pub context_tokens: u64,
     /// The context budget.
     pub max_context_tokens: Option<u64>,
+    /// What people call it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// Its tags, sorted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// Bytes of its logs.
+    pub bytes: u64,
 }
 
 /// `--session-info`.
@@ -422,7 +430,7 @@ pub struct SessionInfo {
     pub context_usage_percent: f64,
     /// Messages ever said, two a turn.
     pub message_count: usize,
-    /// Every message ever said, oldest first.
+    /// Every message ever said, oldest first; those of one turn, where one is asked for.
     pub messages: Vec<SaidMessage>,
     /// The system prompt in force.
     pub system_prompt: Option<String>,
@@ -473,7 +481,10 @@ pub struct Metadata {
     /// Turns that were retracted: nothing of them is among the messages.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub retracted: Vec<EventId>,
-    /// Its tags.
+    /// What people call it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// Its tags, sorted.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
     /// Stretches of bytes in the logs that are no events.

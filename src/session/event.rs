@@ -139,6 +139,9 @@ pub struct Settings {
     /// The model that is asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// What people call the session; empty means nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
     /// The system prompt; empty means none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system: Option<String>,
@@ -197,6 +200,7 @@ impl Settings {
     pub fn overlay(&mut self, later: Self) {
         let Self {
             model,
+            title,
             system,
             max_context_tokens,
             prune,
@@ -205,6 +209,7 @@ impl Settings {
             tags,
         } = later;
         self.model = model.or(self.model.take());
+        self.title = title.or(self.title.take());
         self.system = system.or(self.system.take());
         self.max_context_tokens = max_context_tokens.or(self.max_context_tokens);
         self.prune = prune.or(self.prune);
@@ -223,6 +228,7 @@ impl Settings {
         let tags = tags.filter(|(name, on)| before.tags.get(*name) != Some(*on));
         Self {
             model: changed(&self.model, &before.model),
+            title: changed(&self.title, &before.title),
             system: changed(&self.system, &before.system),
             max_context_tokens: changed(&self.max_context_tokens, &before.max_context_tokens),
             prune: changed(&self.prune, &before.prune),
@@ -258,6 +264,19 @@ impl Settings {
     #[must_use]
     pub fn is_pinned(&self, turn: EventId) -> bool {
         self.pins.get(&turn) == Some(&true)
+    }
+
+    /// Returns the title, where there is one.
+    #[must_use]
+    pub fn title(&self) -> Option<&str> {
+        self.title.as_deref().filter(|title| !title.is_empty())
+    }
+
+    /// Returns the tags the session has, sorted.
+    #[must_use]
+    pub fn tag_names(&self) -> Vec<String> {
+        let on = self.tags.iter().filter(|(_, on)| **on);
+        on.map(|(name, _)| name.clone()).collect()
     }
 
     /// Tells whether the session has a tag.

@@ -6,5 +6,7 @@ pub mod event;
 pub mod fold;
 pub mod id;
 pub mod importance;
+pub mod pattern;
 pub mod redact;
 pub mod summary;
+pub mod usage;

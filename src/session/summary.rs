@@ -22,6 +22,10 @@ pub struct Summary {
     pub context_tokens: u64,
     /// The context budget.
     pub max_context_tokens: Option<u64>,
+    /// What people call it.
+    pub title: Option<String>,
+    /// Its tags, sorted.
+    pub tags: Vec<String>,
 }
 
 impl Summary {
@@ -35,6 +39,8 @@ impl Summary {
             turns: session.turns.len() as u64,
             context_tokens: session.context_tokens(),
             max_context_tokens: session.settings.max_context_tokens,
+            title: session.settings.title().map(str::to_owned),
+            tags: session.settings.tag_names(),
         })
     }
 }
@@ -150,6 +156,8 @@ pub fn summarize(mut outlines: Vec<Outline>) -> Verdict {
     });
     Verdict::Known(Summary {
         context_tokens: in_context.sum(),
+        title: settings.title().map(str::to_owned),
+        tags: settings.tag_names(),
         model: settings.model,
         created: created.to_the_millisecond(),
         last_used: last_used.unwrap_or(created).to_the_millisecond(),

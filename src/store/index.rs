@@ -46,8 +46,8 @@ const LARGEST: u64 = 1 << 29;
 const MOST_THREADS: usize = 8;
 const SHARE: usize = 1000;
 
-/// Who wrote the index: what another version computed is computed again.
-const APP: &str = concat!("ollama-prompt ", env!("CARGO_PKG_VERSION"));
+/// Who wrote the index, and in which shape: what another version computed is computed again.
+const APP: &str = concat!("ollama-prompt ", env!("CARGO_PKG_VERSION"), " index 2");
 
 /// What the list knows of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +58,8 @@ pub struct Listed {
     pub summary: Summary,
     /// Places of its logs that are no events.
     pub damaged: usize,
+    /// Bytes of its logs.
+    pub bytes: u64,
 }
 
 /// All sessions, oldest first.
@@ -105,8 +107,16 @@ pub(super) fn rebuild(store: &Store) -> Result<(Listing, u64)> {
 #[derive(Debug)]
 struct Row<'a> {
     id: SessionId,
-    found: Result<Option<(Summary, usize)>>,
+    found: Result<Option<Found>>,
     line: Line<'a>,
+}
+
+/// What a session's logs say.
+#[derive(Debug)]
+struct Found {
+    summary: Summary,
+    damaged: usize,
+    bytes: u64,
 }
 
 #[derive(Debug)]
@@ -125,11 +135,14 @@ fn look<'a>(store: &Store, index: &Index<'a>, now: Timestamp) -> Result<Vec<Row<
     let ids = store.ids()?;
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let share = ids.len().div_ceil(threads.min(MOST_THREADS)).max(SHARE);
+    let steps = store.progress.begin("reading sessions", ids.len());
     let look_at = |ids: &[SessionId]| -> Vec<Row<'a>> {
         let mut path = String::new();
-        let rows = ids
-            .iter()
-            .map(|id| row(&store.sessions, *id, index, now, &mut path));
+        let rows = ids.iter().map(|id| {
+            let row = row(&store.sessions, *id, index, now, &mut path);
+            steps.step();
+            row
+        });
         rows.collect()
     };
     if ids.len() <= share {
@@ -161,7 +174,7 @@ fn row<'a>(
     {
         return Row {
             id,
-            found: Ok(Some(entry.into_summary())),
+            found: Ok(Some(entry.into_found())),
             line: Line::Kept(line),
         };
     }
@@ -181,12 +194,17 @@ fn read_again<'a>(sessions: &Dir, id: SessionId, old: Option<&'a [u8]>, now: Tim
     match read() {
         Ok(Some((summary, damaged, stamps))) => {
             let is_settled = stamps.newest() <= nanoseconds(now) - nanoseconds_of(MARGIN);
+            let bytes = stamps.bytes();
             let new = Entry::new(id, stamps, &summary, damaged).to_line();
             let line = match old {
                 Some(old) if old == new.as_bytes() && !is_settled => Line::Kept(old),
                 _ => Line::New(new),
             };
-            let found = Ok(Some((summary, damaged)));
+            let found = Ok(Some(Found {
+                summary,
+                damaged,
+                bytes,
+            }));
             Row { id, found, line }
         }
         Ok(None) => Row {
@@ -206,10 +224,15 @@ fn listing(rows: Vec<Row<'_>>) -> Listing {
     let mut listing = Listing::default();
     for Row { id, found, .. } in rows {
         match found {
-            Ok(Some((summary, damaged))) => listing.sessions.push(Listed {
+            Ok(Some(Found {
+                summary,
+                damaged,
+                bytes,
+            })) => listing.sessions.push(Listed {
                 id,
                 summary,
                 damaged,
+                bytes,
             }),
             Ok(None) => {}
             Err(error) => listing.unreadable.push((id, error)),
@@ -277,6 +300,12 @@ impl Stamps {
         })
     }
 
+    /// Returns the bytes of the logs.
+    fn bytes(&self) -> u64 {
+        let others = self.others.iter().map(|(_, stamp)| stamp);
+        others.chain(&self.log).map(|stamp| stamp.1).sum()
+    }
+
     fn newest(&self) -> i64 {
         let others = self.others.iter().map(|(_, stamp)| stamp);
         let stamps = others.chain(&self.log).chain([&self.dir]);
@@ -306,6 +335,10 @@ struct Entry {
     context_tokens: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_context_tokens: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    title: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    tags: Vec<String>,
     #[serde(default, skip_serializing_if = "is_zero")]
     damaged: usize,
 }
@@ -325,6 +358,8 @@ impl Entry {
             turns: summary.turns,
             context_tokens: summary.context_tokens,
             max_context_tokens: summary.max_context_tokens,
+            title: summary.title.clone(),
+            tags: summary.tags.clone(),
             damaged,
         }
     }
@@ -364,8 +399,9 @@ impl Entry {
                 .all(|(name, stamp)| is_same(stat(Some(name)), FileType::RegularFile, stamp))
     }
 
-    /// Returns what the list shows, and how many places are damaged.
-    fn into_summary(self) -> (Summary, usize) {
+    /// Returns what the list shows.
+    fn into_found(self) -> Found {
+        let bytes = self.stamps.bytes();
         let time = |ms| chrono::DateTime::from_timestamp_millis(ms).unwrap_or_default();
         let summary = Summary {
             model: self.model,
@@ -374,8 +410,14 @@ impl Entry {
             turns: self.turns,
             context_tokens: self.context_tokens,
             max_context_tokens: self.max_context_tokens,
+            title: self.title,
+            tags: self.tags,
         };
-        (summary, self.damaged)
+        Found {
+            summary,
+            damaged: self.damaged,
+            bytes,
+        }
     }
 }
 

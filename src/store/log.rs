@@ -60,6 +60,11 @@ pub trait Sink {
 
     /// Takes a stretch of bytes that is no event.
     fn damage(&mut self, damage: Damage);
+
+    /// Is shown each whole line before it is read; `true` is for one that need not be.
+    fn knows(&mut self, _line: &[u8]) -> bool {
+        false
+    }
 }
 
 /// A file read from its beginning, wherever the descriptor stands.
@@ -177,7 +182,9 @@ pub fn scan(reader: impl Read, start: u64, sink: &mut impl Sink) -> io::Result<S
         scanned.lines += 1;
         if line.last() == Some(&b'\n') {
             scanned.consumed += read;
-            whole_line(&line, offset, sink);
+            if !sink.knows(&line) {
+                whole_line(&line, offset, sink);
+            }
         } else if read > LONGEST_LINE {
             line = Vec::new();
             let (skipped, ended) = skip_line(&mut reader)?;
@@ -224,7 +231,7 @@ fn skip_line(reader: &mut impl BufRead) -> io::Result<(u64, bool)> {
 }
 
 /// Tells what a whole line at `offset` holds: one event, or what can be salvaged of the debris.
-fn whole_line(line: &[u8], offset: u64, sink: &mut impl Sink) {
+pub(super) fn whole_line(line: &[u8], offset: u64, sink: &mut impl Sink) {
     let trimmed = trim(line);
     if trimmed.is_empty() {
         return;

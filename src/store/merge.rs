@@ -151,7 +151,10 @@ pub(super) fn merge(
     let known = receipts(&store.root)?;
     let purged: BTreeSet<SessionId> = known.iter().map(|receipt| receipt.session).collect();
     let mut merged = Merged::default();
-    for id in ids_in(&copy.sessions)? {
+    let ids = ids_in(&copy.sessions)?;
+    let steps = store.progress.begin("merging", ids.len());
+    for id in ids {
+        steps.step();
         let read = copy.read(id).and_then(|theirs| {
             let here = missing(open_session(&store.sessions, id)?.as_ref(), &theirs.lines)?;
             let (is_here, is_complete) = (here.is_session, here.lines.is_empty());

@@ -15,6 +15,7 @@ pub mod append;
 pub mod compact;
 pub mod config;
 pub mod draft;
+pub mod figures;
 pub mod files;
 pub mod follow;
 pub mod history;
@@ -29,6 +30,7 @@ pub mod purge;
 pub mod read;
 pub mod repair;
 mod replace;
+pub mod search;
 mod sweep;
 pub mod tail;
 pub mod verify;
@@ -54,6 +56,7 @@ use verify::{Finding, Report};
 
 use crate::clock;
 use crate::error::{Code, Error, Result};
+use crate::progress::Progress;
 use crate::session::event::{Body, Timestamp};
 use crate::session::fold::Session;
 use crate::session::id::{EventId, SessionId, SessionRef};
@@ -72,6 +75,7 @@ pub enum Durability {
 pub struct Store {
     root: Dir,
     sessions: Dir,
+    progress: Progress,
 }
 
 impl Store {
@@ -93,9 +97,28 @@ impl Store {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             opened => {
                 let sessions = opened.doing("open the store", root.path_of(SESSIONS))?;
-                Ok(Some(Self { root, sessions }))
+                Ok(Some(Self {
+                    root,
+                    sessions,
+                    progress: Progress::default(),
+                }))
             }
         }
+    }
+
+    /// Returns the store with somebody who is told how far long work on it has come.
+    #[must_use]
+    pub fn telling(self, progress: &Progress) -> Self {
+        Self {
+            progress: progress.clone(),
+            ..self
+        }
+    }
+
+    /// Returns who is told how far long work has come.
+    #[must_use]
+    pub fn progress(&self) -> &Progress {
+        &self.progress
     }
 
     /// Opens the store at `root`, making what is missing of it.
@@ -296,7 +319,7 @@ impl Writable<'_> {
 
     /// Removes what killed processes left under temporary names.
     pub fn sweep(&self) {
-        let Store { root, sessions } = self.store;
+        let Store { root, sessions, .. } = self.store;
         let now = clock::now();
         [root, sessions, &self.open]
             .iter()
@@ -375,7 +398,7 @@ impl Writable<'_> {
         why: &str,
         goes: impl FnOnce(&Session) -> bool,
     ) -> Result<Option<Receipt>> {
-        let Store { root, sessions } = self.store;
+        let Store { root, sessions, .. } = self.store;
         let lock = LockFile::open(&self.locks, id)?.lock(&self.locks, self.patience)?;
         purge::purge(root, sessions, id, why, lock, goes)
     }

@@ -10,7 +10,7 @@ use super::layout::{LOG, is_log_name};
 use super::log::{Damage, Decoded, decode, decode_as};
 use super::tail::read_tail;
 use crate::error::Result;
-use crate::session::event::Event;
+use crate::session::event::{Body, Event};
 use crate::session::fold::{Session, fold};
 use crate::session::id::{EventId, SessionId};
 use crate::session::summary::{Outline, Summary, Verdict, summarize};
@@ -47,7 +47,7 @@ pub enum Extent {
     History,
     /// At least what is in the context.
     Context,
-    /// What was there when this event was written.
+    /// What was there when this event was written, without what was hidden since.
     Until(EventId),
 }
 
@@ -133,7 +133,9 @@ fn read_dir(dir: &Dir, extent: Extent) -> Result<Snapshot> {
         take(LOG, decoded);
     }
     if let Extent::Until(last) = extent {
-        entries.retain(|entry| entry.event.id <= last);
+        // What is hidden is hidden in every view of the past too.
+        entries
+            .retain(|entry| entry.event.id <= last || matches!(entry.event.body, Body::Redact(_)));
     }
     Ok(Snapshot {
         session: fold(entries),
@@ -173,7 +175,7 @@ pub(super) fn other_logs(dir: &Dir) -> Result<Vec<String>> {
     Ok(others)
 }
 
-fn open_log(dir: &Dir, name: &str) -> Result<Option<File>> {
+pub(super) fn open_log(dir: &Dir, name: &str) -> Result<Option<File>> {
     match dir.open_file(name, Access::Read) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         opened => opened.doing("open", dir.path_of(name)).map(Some),

@@ -39,7 +39,7 @@ pub struct Repaired {
 
 /// Gives what a finding is about the permissions it should have.
 pub(super) fn set_right_mode(store: &Store, finding: &Finding) -> Result<Repaired> {
-    let Store { root, sessions } = store;
+    let Store { root, sessions, .. } = store;
     let mut parts = finding.path.split('/');
     let set = match (parts.next(), parts.next(), parts.next()) {
         (Some("."), ..) => root

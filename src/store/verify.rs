@@ -22,6 +22,7 @@ use super::layout::{
 };
 use super::log::{Damage, FromStart, Scanned, Sink, scan, trim};
 use crate::error::Result;
+use crate::progress::Steps;
 use crate::session::event::{Event, Timestamp, VERSION};
 use crate::session::id::{EventId, SessionId};
 
@@ -134,9 +135,11 @@ pub struct Report {
 /// # Errors
 /// When the directory of sessions cannot be listed. Whatever else cannot be read is a finding.
 pub(super) fn verify(store: &Store, named: Option<&[SessionId]>, now: Timestamp) -> Result<Report> {
+    let sessions = named.map_or_else(|| store.ids().map_or(0, |ids| ids.len()), <[_]>::len);
     let mut verifier = Verifier {
         store,
         now,
+        steps: store.progress.begin("verifying", sessions),
         report: Report::default(),
     };
     match named {
@@ -198,6 +201,7 @@ impl Place {
 struct Verifier<'a> {
     store: &'a Store,
     now: Timestamp,
+    steps: Steps<'a>,
     report: Report,
 }
 
@@ -208,7 +212,7 @@ impl Verifier<'_> {
 
     fn whole_store(&mut self) -> Result<()> {
         use super::files::Doing;
-        let Store { root, sessions } = self.store;
+        let Store { root, sessions, .. } = self.store;
         for (dir, path) in [(root, "."), (sessions, SESSIONS)] {
             let stat = dir.metadata().doing("look at", dir.path())?;
             self.permissions(&stat, &Place::of_store(path));
@@ -314,6 +318,7 @@ impl Verifier<'_> {
     }
 
     fn session(&mut self, id: SessionId) {
+        self.steps.step();
         self.report.checked.sessions += 1;
         let place = Place::of_session(id);
         let store = self.store;

@@ -6,11 +6,16 @@ use serde_json::{Value, json};
 
 use crate::support::{NOBODY_LISTENS, Reply, TestEnv, problems, schema};
 
-const SHAPES: [&str; 19] = [
+const SHAPES: [&str; 24] = [
     "turn",
     "chunk",
     "list",
     "info",
+    "message",
+    "found",
+    "found-in",
+    "found-session",
+    "stats",
     "error",
     "event",
     "seen",
@@ -111,7 +116,16 @@ fn printed() -> Vec<(&'static str, Value)> {
         ("drafts", run(&["session", "drafts"])),
         ("cleared", run(&["session", "drafts", "--clear"])),
         ("reindexed", run(&["session", "reindex"])),
+        ("found", run(&["session", "search", "^two$"])),
+        ("found-in", run(&["session", "search", "two", "--count"])),
+        ("found-session", run(&["session", "search", "two", "-l"])),
+        ("stats", run(&["session", "stats"])),
     ];
+    let show = env
+        .command()
+        .args(["session", "show", &id, "--output", "jsonl"]);
+    let messages = show.run().ok().json_lines();
+    printed.extend(messages.into_iter().map(|line| ("message", line)));
     printed.extend(env.lines(&id).into_iter().map(|line| ("event", line)));
     printed.push(("purged", run(&["--purge", "0"])));
     printed

@@ -23,6 +23,7 @@ mod run;
 mod running;
 mod schemas;
 mod server;
+mod terminal;
 mod tools;
 
 mod env_tests;
@@ -42,6 +43,7 @@ pub(crate) use self::{
     running::Running,
     schemas::{problems, schema},
     server::{NOBODY_LISTENS, Server},
+    terminal::terminal,
     tools::need,
 };
 

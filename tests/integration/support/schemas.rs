@@ -138,7 +138,12 @@ fn shape_of(args: &[OsString]) -> Option<&'static str> {
         return match *args.get(1)? {
             "list" => Some("list"),
             "show" if args.iter().any(|arg| arg.starts_with("--context")) => Some("sent"),
+            "show" if has("jsonl") => Some("message"),
             "show" => Some("info"),
+            "search" if has("--count") => Some("found-in"),
+            "search" if has("-l") || has("--files-with-matches") => Some("found-session"),
+            "search" => Some("found"),
+            "stats" => Some("stats"),
             "pin" | "unpin" => Some("pinned"),
             "prune" => Some("pruned"),
             "compact" => Some("compacted"),
@@ -170,7 +175,8 @@ fn shape_of(args: &[OsString]) -> Option<&'static str> {
 
 /// Returns the form these arguments print in.
 fn form_of(args: &[OsString]) -> &str {
-    if args.len() > 1 && args[0] == "session" && args[1] == "watch" {
+    let prints_lines = args.len() > 1 && (args[1] == "watch" || args[1] == "search");
+    if prints_lines && args[0] == "session" && !args.iter().any(|arg| arg == "text") {
         return "jsonl";
     }
     let at = args.iter().position(|arg| arg == "--output");

@@ -1,0 +1,105 @@
+//! Progress: a bar on a terminal for work that takes long, and nothing anywhere else.
+
+use crate::list::{Left, leave};
+use crate::support::{TestEnv, need, terminal};
+
+const SESSIONS: u64 = 8;
+
+fn store(env: &TestEnv) {
+    for n in 0..SESSIONS {
+        let left = Left {
+            n,
+            model: "m:1b",
+            day: 0,
+            turns: 1,
+            set: serde_json::json!({}),
+        };
+        leave(&env.store(), &left);
+    }
+}
+
+/// Returns what to run a program through so that each log it opens takes as long as one on a slow
+/// disk: a third of a second.
+fn slow(env: &TestEnv) -> Vec<String> {
+    let trace = env.work().join("trace");
+
+    let strace = [
+        "strace",
+        "-f",
+        "-qq",
+        "-o",
+        trace.to_str().expect("a plain path"),
+        "-e",
+    ];
+    let strace = strace.map(str::to_owned).into_iter();
+    let inject = "inject=openat,openat2:delay_enter=330000".to_owned();
+    let logs = ["-P".to_owned(), "events.jsonl".to_owned()];
+    strace.chain([inject]).chain(logs).collect()
+}
+
+/// A terminal that can move its cursor; without a name a terminal is not taken for one.
+const TERM: (&str, &str) = ("TERM", "xterm");
+
+/// Runs a slow command with standard error on a terminal and returns what is seen there.
+fn seen(env: &TestEnv, args: &[&str]) -> String {
+    let through = terminal("e", 80).into_iter().chain(slow(env));
+    let run = env.command().args(args).env(TERM.0, TERM.1);
+    let run = run.through(through).run();
+    run.ok().stdout().to_owned()
+}
+
+#[test]
+fn long_work_shows_a_bar_on_a_terminal_and_takes_it_away() {
+    if !need("python3") || !need("strace") {
+        return;
+    }
+    let rows = [
+        (&["session", "list"][..], "reading sessions"),
+        (&["session", "reindex"], "reading sessions"),
+        (&["session", "stats"], "reading sessions"),
+        (&["session", "search", "question"], "searching"),
+        (&["session", "verify"], "verifying"),
+        (&["session", "compact", "--all"], "compacting"),
+    ];
+    for (args, what) in rows {
+        let env = TestEnv::new();
+        store(&env);
+        let seen = seen(&env, args);
+        let total = format!("/{SESSIONS}");
+        assert!(
+            seen.contains(what) && seen.contains(&total),
+            "{args:?}: {seen:?}"
+        );
+        let after = seen.rsplit("\u{1b}[2K").next().unwrap_or_default();
+        assert!(!after.contains(what), "{args:?} leaves a bar: {seen:?}");
+    }
+}
+
+#[test]
+fn nothing_is_shown_where_nobody_looks_or_nobody_wants_to() {
+    if !need("python3") || !need("strace") {
+        return;
+    }
+    let env = TestEnv::new();
+    store(&env);
+    assert_eq!(seen(&env, &["session", "verify", "-q"]), "");
+    let piped = env
+        .command()
+        .args(["session", "verify"])
+        .through(slow(&env))
+        .run();
+    assert_eq!(piped.ok().stderr(), "");
+    // Lines and a bar on one terminal would be in each other's way.
+    let through = terminal("oe", 80).into_iter().chain(slow(&env));
+    let both = env
+        .command()
+        .args(["session", "search", "question"])
+        .env(TERM.0, TERM.1)
+        .through(through)
+        .run();
+    assert!(
+        !both.ok().stdout().contains("searching"),
+        "{:?}",
+        both.stdout()
+    );
+}
