@@ -1,6 +1,7 @@
 //! The tests of the program: each runs the real binary in a home of its own against a scripted
 //! server in this process. One binary, so that it is linked once.
 
+mod attachments;
 mod by_hand;
 mod chat;
 mod chat_request;
@@ -43,6 +44,7 @@ mod strategies;
 mod streams;
 mod support;
 mod talk;
+mod tools;
 mod verify;
 mod watch;
 mod window;
