@@ -313,12 +313,11 @@ mod tests {
         let results = [result("f", "12345678"), result("g", "")];
         let caller = said(1, calling());
         let turn = answered(&results, "x");
-        let rows: [(&[&SaidTurn], &[(&str, u64)]); 2] = [
-            (&[&caller], &[("tool", 75), ("tool", 8), ("user", 17)]),
-            (&[], &[("user", 100)]),
-        ];
-        for (kept, expected) in rows {
-            assert_eq!(parts(Asking::of(&turn), kept, 100), expected);
-        }
+        let asking = Asking::of(&turn);
+        assert_eq!(
+            parts(asking, &[&caller], 100),
+            [("tool", 75), ("tool", 8), ("user", 17)]
+        );
+        assert_eq!(parts(asking, &[], 100), [("user", 100)]);
     }
 }

@@ -211,7 +211,8 @@ mod tests {
             ])),
             ..Turn::default()
         };
-        let rows: [(&str, &[&str], Result<&[Option<&str>], &str>); 6] = [
+        type Expected = Result<&'static [Option<&'static str>], &'static str>;
+        let rows: [(&str, &[&str], Expected); 6] = [
             ("none", &[], Ok(&[])),
             ("one", &["b"], Ok(&[Some("2")])),
             ("two of a name", &["a", "a"], Ok(&[Some("1"), Some("3")])),

@@ -190,10 +190,8 @@ fn tools_that_are_none_are_refused_before_anybody_is_asked() {
     run.run().fails(5, "model_unsupported");
 }
 
-/// A call that leaves takes its results with it; where a chain of them is larger than the budget,
-/// it is cut, and the first result says in words what it is.
 #[test]
-fn calls_and_results_leave_together_and_a_cut_chain_stays_readable() {
+fn a_call_and_its_results_leave_together() {
     let env = TestEnv::new();
     env.server().set_context_length(1 << 20);
     let words = |n: usize| "some words of it ".repeat(n);
