@@ -103,6 +103,7 @@ fn recalled(seed: u64, context_turns: u64, by_importance: bool) -> usize {
         let tokens = |_: &usize| Candidate {
             tokens: 50,
             is_pinned: false,
+            with_previous: false,
         };
         let candidates: Vec<Candidate> = in_context.iter().map(tokens).collect();
         let texts = in_context.iter().map(|turn| Said {

@@ -8,11 +8,22 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use serde_json::Value;
+
+use crate::json;
+use crate::session::attachment::Asking;
 use crate::session::event::{Counted, Sent, Tokens, Turn};
 use crate::session::fold::SaidTurn;
 
 /// Tokens the template puts around a message, at most. Gemma's and Llama's take 4 to 8.
 pub const PER_MESSAGE: u64 = 16;
+
+/// Tokens of an image, while nothing was learned of this session's: models cut and scale images
+/// to 256 (Gemma 3) to 4 000 of them, and most to no more than this.
+const PER_IMAGE: u64 = 1024;
+
+/// Where an image is what a question costs most, its text has at least a token for so many bytes.
+const MOST_BYTES_A_TOKEN: u64 = 8;
 
 /// Learned and tiktoken counts are raised by a quarter: texts differ, tokenizers too.
 const MARGIN: f64 = 1.25;
@@ -40,6 +51,7 @@ pub struct Count {
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Ruler {
     tokens_per_byte: Option<f64>,
+    tokens_per_image: Option<u64>,
 }
 
 impl Ruler {
@@ -47,6 +59,7 @@ impl Ruler {
     #[must_use]
     pub fn from_turns(turns: &[&SaidTurn]) -> Self {
         let newest = turns.iter().rev().take(LEARN_FROM);
+        let images = newest.clone().filter_map(|said| image_cost(&said.turn));
         let ratios = newest.filter_map(|said| {
             let sent = &said.turn.sent;
             let measured = said
@@ -54,12 +67,21 @@ impl Ruler {
                 .usage
                 .prompt_eval_count?
                 .saturating_sub(sent.messages * 4);
-            (sent.bytes >= ENOUGH_TO_LEARN).then(|| measured as f64 / sent.bytes as f64)
+            (sent.bytes >= ENOUGH_TO_LEARN && sent.images == 0)
+                .then(|| measured as f64 / sent.bytes as f64)
         });
         let most = ratios.reduce(f64::max);
         Self {
             tokens_per_byte: most.map(|ratio| (ratio * MARGIN).min(1.0)),
+            tokens_per_image: images.max(),
         }
+    }
+
+    /// Returns the tokens of an image: the most one of the newest turns had, as far as that was
+    /// measured.
+    #[must_use]
+    pub fn per_image(self) -> u64 {
+        self.tokens_per_image.unwrap_or(PER_IMAGE)
     }
 
     /// Counts a message as far as that needs no vocabulary: learned, if the text is of the kind
@@ -99,6 +121,35 @@ pub fn at_most(text: &str) -> Count {
         tokens: text.len() as u64 + PER_MESSAGE,
         counted: Counted::Bytes,
     }
+}
+
+/// Returns what each image of a measured question cost, not too low by what is known.
+fn image_cost(turn: &Turn) -> Option<u64> {
+    let asking = Asking::of(turn);
+    let is_known = !asking.blobs.is_empty() && turn.tokens.counted == Counted::Measured;
+    let text = asking.bytes() / MOST_BYTES_A_TOKEN;
+    let images = turn.tokens.prompt.saturating_sub(text);
+    is_known.then(|| images.div_ceil(asking.blobs.len() as u64).max(1))
+}
+
+/// Counts the user's side of a turn: its results, its text and its images.
+pub fn of_question(asking: Asking<'_>, per_image: u64, count: impl Fn(&str) -> Count) -> Count {
+    let texts = asking.results.iter().map(|result| &*result.content);
+    let texts = texts.chain(asking.has_prompt().then_some(asking.prompt));
+    let all = texts.map(count).reduce(|a, b| Count {
+        tokens: a.tokens + b.tokens,
+        counted: a.counted.max(b.counted),
+    });
+    let mut all = all.unwrap_or_else(|| at_most(""));
+    all.tokens += per_image * asking.blobs.len() as u64;
+    all
+}
+
+/// Counts the model's side of a turn: its text and its calls.
+pub fn of_answer(response: &str, calls: Option<&Value>, count: impl Fn(&str) -> Count) -> Count {
+    let mut all = count(response);
+    all.tokens += calls.map_or(0, |calls| at_most(&json::line(calls)).tokens);
+    all
 }
 
 /// Tells whether a text is prose in letters: mostly that and white space, in words of a usual
@@ -161,9 +212,15 @@ pub fn settle(ruler: Ruler, turn: &Turn, before: Option<&Turn>) -> Tokens {
             tokens,
             counted: Counted::Measured,
         },
-        _ => ruler.count(&turn.response),
+        _ => of_answer(&turn.response, turn.tool_calls.as_ref(), |text| {
+            ruler.count(text)
+        }),
     };
-    let question = question(turn, before).unwrap_or_else(|| ruler.count(&turn.prompt));
+    let question = question(turn, before).unwrap_or_else(|| {
+        of_question(Asking::of(turn), ruler.per_image(), |text| {
+            ruler.count(text)
+        })
+    });
     let counted = answer.counted.max(question.counted);
     Tokens {
         prompt: question.tokens,
@@ -173,30 +230,37 @@ pub fn settle(ruler: Ruler, turn: &Turn, before: Option<&Turn>) -> Tokens {
 }
 
 /// Returns what the prompt cost: all of it in a first turn, what was added since the turn before
-/// in one that sent the same messages and more, else its share by bytes.
+/// in one that sent the same messages and more, else its share by bytes, where no image has a
+/// share of its own.
 fn question(turn: &Turn, before: Option<&Turn>) -> Option<Count> {
     let read = turn.usage.prompt_eval_count?;
-    let bytes = turn.prompt.len() as u64;
+    let asking = Asking::of(turn);
+    let bytes = asking.bytes();
+    // No text has more; of an image nobody knows.
+    let most = bytes + PER_MESSAGE * asking.messages();
+    let most = if asking.blobs.is_empty() {
+        most
+    } else {
+        u64::MAX
+    };
     let measured = |tokens| Count {
         tokens,
         counted: Counted::Measured,
     };
-    if turn.sent.messages == 1 {
+    if turn.sent.messages == 1 && turn.tools.is_none() {
         return Some(measured(read));
     }
     let added = before.and_then(|before| {
-        let known = goes_on(before, &turn.sent)?;
+        let known = goes_on(before, &turn.sent).filter(|_| before.tools == turn.tools)?;
         let added = read.checked_sub(known)?;
-        (1..=bytes + PER_MESSAGE).contains(&added).then_some(added)
+        (1..=most).contains(&added).then_some(added)
     });
-    let share = bytes as f64 / turn.sent.bytes.max(1) as f64;
-    Some(added.map_or_else(
-        || Count {
-            tokens: scaled(read, share),
-            counted: Counted::Learned,
-        },
-        measured,
-    ))
+    let by_share = || Count {
+        tokens: scaled(read, bytes as f64 / turn.sent.bytes.max(1) as f64),
+        counted: Counted::Learned,
+    };
+    let can_share = turn.sent.images == 0;
+    added.map(measured).or_else(|| can_share.then(by_share))
 }
 
 /// Returns what `before` and the reply to it cost, if `sent` had the same messages and more.
@@ -391,6 +455,7 @@ mod tests {
     #[test]
     fn what_was_learned_from_prose_is_not_taken_for_anything_else() {
         let ruler = Ruler {
+            tokens_per_image: None,
             tokens_per_byte: Some(0.25),
         };
         let rows = [

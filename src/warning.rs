@@ -61,6 +61,13 @@ pub enum Warning {
         /// How many stretches of bytes could not be read.
         places: usize,
     },
+    /// A blob of another copy was left there.
+    DamagedBlob {
+        /// The session.
+        session: SessionId,
+        /// Its name.
+        name: String,
+    },
     /// A session of another copy was left out.
     NotMerged {
         /// The session.
@@ -100,6 +107,15 @@ pub enum Warning {
     WindowFull {
         /// Tokens of the reply.
         tokens: u64,
+    },
+    /// The reply was to be JSON and is not.
+    NotJson,
+    /// An image of an earlier turn is not sent again.
+    ImageMissing {
+        /// Its name.
+        image: String,
+        /// Why.
+        cause: String,
     },
     /// The reply had halves of surrogate pairs in it.
     SurrogatesReplaced,
@@ -148,6 +164,10 @@ impl fmt::Display for Warning {
                 f,
                 "{places} unreadable places in the other copy of session {session} were left there"
             ),
+            Self::DamagedBlob { session, name } => write!(
+                f,
+                "the blob {name} of the other copy of session {session} is damaged and was left there"
+            ),
             Self::NotMerged { session, cause } => {
                 write!(f, "session {session} is not merged: {cause}")
             }
@@ -186,6 +206,14 @@ impl fmt::Display for Warning {
                     "the reply stopped after {tokens} tokens because the context window was full, not at its end"
                 )
             }
+            Self::NotJson => write!(
+                f,
+                "the reply is not JSON, though --format asked for it: it is passed on as it came"
+            ),
+            Self::ImageMissing { image, cause } => write!(
+                f,
+                "the image {image:?} of an earlier turn is not sent again: {cause}"
+            ),
             Self::SurrogatesReplaced => write!(
                 f,
                 "the reply had invalid characters in it, replaced by U+FFFD"

@@ -5,6 +5,7 @@
 //! [`Invocation`], which cannot express a combination that means nothing. Nothing here touches the
 //! disk, the network or the clock.
 
+mod attachments;
 mod config;
 mod display;
 mod env;
@@ -36,6 +37,7 @@ pub use transfer::{Export, ExportForm};
 pub use typed::Typed;
 
 use crate::error::{Code, Error, Result};
+use crate::prompt::attachments::Attached;
 use crate::prompt::{Rules, Source};
 use crate::session::event::{Settings, Strategy};
 use crate::session::id::{Address, EventId, SessionId, SessionRef};
@@ -170,10 +172,13 @@ impl Command {
         let may_last = |source: &Source| match source {
             Source::Text(text) => text.contains('@'),
             Source::Stdin | Source::File(_) => true,
+            Source::Absent => false,
         };
         match self {
             Self::Turn(turn) => {
-                may_last(&turn.prompt) || turn.system.as_ref().is_some_and(may_last)
+                may_last(&turn.prompt)
+                    || turn.system.as_ref().is_some_and(may_last)
+                    || turn.attached.may_last()
             }
             // A watch looks for signals itself.
             Self::Watch { .. } | Self::PrintSchema(_) => false,
@@ -247,6 +252,8 @@ pub struct Turn {
     pub options: Map<String, Value>,
     /// Whether to think, and how much.
     pub think: Option<Value>,
+    /// What it carries besides its text.
+    pub attached: Attached,
     /// Who is asked.
     pub server: Server,
 }

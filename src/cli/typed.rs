@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 use serde_json::Value;
 
+use super::attachments::Attachments;
 use super::display::{Color, Display};
 use super::options::TypedOptions;
 use super::references::References;
@@ -66,6 +67,8 @@ pub struct Typed {
     /// Whether to think, and how much: true, false, low, medium, high or max
     #[arg(long, value_name = "LEVEL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     think: Option<Think>,
+    #[command(flatten)]
+    attachments: Attachments,
     /// What to print: json, compact (one line), jsonl (chunks as they arrive) or text (the reply)
     #[arg(
         long,
@@ -280,7 +283,9 @@ impl Typed {
             ("--offline", self.offline),
             ("--dry-run", self.dry_run),
         ];
-        let mut of_a_turn = of_a_turn.into_iter().chain(self.references.given());
+        let attached = self.attachments.given();
+        let given = self.references.given().into_iter().chain(attached);
+        let mut of_a_turn = of_a_turn.into_iter().chain(given);
         if let Some((flag, _)) = of_a_turn.find(|(_, given)| *given) {
             return Err(
                 usage(format!("{utility} and {flag} are mutually exclusive"))
@@ -296,6 +301,7 @@ impl Typed {
             (Some(text), _) if text == "-" => Source::Stdin,
             (Some(text), _) => Source::Text(text.clone()),
             (None, Some(path)) => Source::File(path.clone()),
+            (None, None) if self.attachments.can_stand_alone() => Source::Absent,
             (None, None) => {
                 return Err(usage("there is no prompt: --prompt is required")
                     .hint("ollama-prompt --prompt \"…\", or --list-sessions, --session-info ID, --purge DAYS"));
@@ -319,6 +325,7 @@ impl Typed {
             prompt,
             references: self.references.rules()?,
             system,
+            attached: self.attachments.attached(&memory)?,
             memory,
             max_context_tokens,
             prune: self.prune.map(Strategy::from),

@@ -1,8 +1,13 @@
 //! Asking: what was typed becomes a plan, the plan a request, and a refusal for its length a
 //! shorter one.
 
+use std::cell::OnceCell;
+
 use serde_json::{Map, Value};
 
+use super::exchange::Carried;
+use super::messages::Images;
+use super::recall::{Recalled, recall};
 use super::request::{self, Planned, Request};
 use super::window::Remembered;
 use super::{Answer, Outcome, summary, window};
@@ -13,11 +18,14 @@ use crate::ollama::{
     ApiKey, Backend, ChatRequest, Chunk, Client, Failure, Host, Overflow, Reply, echo, wire,
 };
 use crate::output::{ContextPlan, PlanReport};
+use crate::prompt::attachments;
 use crate::prompt::{self, Source};
+use crate::session::attachment::{Asking, Attachments, Blob, Image};
 use crate::session::event::{Reference, Settings};
 use crate::session::fold::Session;
 use crate::session::id::SessionId;
 use crate::store::Store;
+use crate::store::blobs::NewBlob;
 use crate::warning::Warning;
 
 /// A turn with everything that was typed read in.
@@ -29,8 +37,14 @@ pub(super) struct Call<'a> {
     pub(super) references: Vec<Reference>,
     /// What is worth telling of that.
     reference_warnings: Vec<Warning>,
+    /// What goes with it: images, the format of the reply, tools, results.
+    pub(super) attachments: Attachments,
+    blobs: Vec<Blob>,
+    /// The images as they are kept.
+    pub(super) new_blobs: Vec<NewBlob>,
     /// What the flags say of the session, from this turn on.
     pub(super) given: Settings,
+    recalled: OnceCell<Recalled>,
     backend: Backend,
 }
 
@@ -50,14 +64,54 @@ impl<'a> Call<'a> {
     /// matter, `config` for a server that cannot be meant.
     pub(super) fn new(turn: &'a Turn) -> Result<Self> {
         let expanded = prompt::read_expanded(&turn.prompt, &turn.references)?;
+        let attachments = attachments::read(&turn.attached)?;
         Ok(Self {
             turn,
             prompt: expanded.text,
             references: expanded.references,
             reference_warnings: expanded.warnings,
+            blobs: attachments.blobs(),
+            new_blobs: new_blobs(&attachments)?,
+            attachments,
             given: given(turn)?,
+            recalled: OnceCell::new(),
             backend: backend(&turn.server)?,
         })
+    }
+
+    /// Takes what belongs to this turn from the session it continues: the images of earlier
+    /// turns, and the calls whose results it brings. Without this no session is continued.
+    ///
+    /// # Errors
+    /// `usage` for a result of a tool that was not called.
+    pub(super) fn recall(
+        &self,
+        session: &Session,
+        place: Option<(&Store, SessionId)>,
+    ) -> Result<()> {
+        let recalled = recall(&self.attachments.tool_results, session, place)?;
+        // Only the first look counts: it is what the request is made of.
+        let _ = self.recalled.set(recalled);
+        Ok(())
+    }
+
+    /// Returns what the turn carries, as it is stored.
+    pub(super) fn carried(&self) -> Carried<'_> {
+        Carried {
+            attachments: &self.attachments,
+            results: &self.recalled().results,
+        }
+    }
+
+    fn recalled(&self) -> &Recalled {
+        self.recalled.get_or_init(Recalled::default)
+    }
+
+    fn images(&self) -> Images<'_> {
+        Images {
+            own: &self.attachments.images,
+            recalled: Some(&self.recalled().images),
+        }
     }
 
     /// Returns the settings of this turn: flags before the session, the session before
@@ -133,16 +187,25 @@ impl<'a> Call<'a> {
         scale: f64,
     ) -> Result<Planned<'s>> {
         let summary = session.summary().filter(|_| !again);
+        let turns = if again {
+            session.turns.iter().collect()
+        } else {
+            session.context()
+        };
+        let asking = Asking {
+            prompt: &self.prompt,
+            results: &self.recalled().results,
+            blobs: &self.blobs,
+            parent: turns.last().map(|said| said.id),
+        };
         let draft = request::Draft {
             settings,
             summary,
-            turns: if again {
-                session.turns.iter().collect()
-            } else {
-                session.context()
-            },
+            turns,
             before: again.then_some(session),
-            prompt: &self.prompt,
+            asking,
+            tools: self.attachments.tools.as_ref(),
+            images: self.images(),
             options: self.options(settings),
             window,
             scale,
@@ -284,9 +347,9 @@ impl<'a> Call<'a> {
             messages: &request.messages,
             options: &request.options,
             think: self.turn.think.as_ref(),
-            format: None,
-            keep_alive: None,
-            tools: None,
+            format: self.attachments.format.as_ref(),
+            keep_alive: self.attachments.keep_alive.as_ref(),
+            tools: self.attachments.tools.as_ref(),
         }
     }
 
@@ -354,8 +417,19 @@ impl<'a> Call<'a> {
     fn warnings(&self) -> Vec<Warning> {
         let offline = matches!(self.backend, Backend::Echo).then_some(Warning::Offline);
         let references = self.reference_warnings.iter().cloned();
-        references.chain(offline).collect()
+        let images = self.recalled().warnings.iter().cloned();
+        references.chain(images).chain(offline).collect()
     }
+}
+
+fn new_blobs(attachments: &Attachments) -> Result<Vec<NewBlob>> {
+    let new = |image: &Image| {
+        Ok(NewBlob {
+            sha256: image.blob.sha256.clone(),
+            bytes: attachments::decode(image)?,
+        })
+    };
+    attachments.images.iter().map(new).collect()
 }
 
 /// Returns what the flags say of the session. An empty system prompt on the command line removes

@@ -1,14 +1,17 @@
 //! The exact request that was sent for a past turn, put together again from the log.
 
-use super::request::messages;
+use super::messages::{Images, messages, parts};
+use super::recall::recall;
+use super::request::bytes_sent;
 use super::{Answer, Outcome};
 use crate::cli::Invocation;
 use crate::error::{Code, Error, Result};
-use crate::ollama::{ChatRequest, echo, wire};
+use crate::ollama::{ChatRequest, Role, echo, wire};
 use crate::output::{SentMessage, SentReport};
+use crate::session::attachment::Asking;
 use crate::session::event::{Settings, Strategy, Turn};
 use crate::session::fold::{SaidTurn, Session};
-use crate::session::id::{EventId, SessionRef};
+use crate::session::id::{EventId, SessionId, SessionRef};
 use crate::store::read::Extent;
 use crate::store::{Store, not_found};
 
@@ -42,37 +45,45 @@ pub(super) fn run(
         .read(id, Extent::Until(turn))?
         .ok_or_else(|| not_found(reference))?
         .session;
-    let report = report(&session, id);
+    let recalled = recall(&[], &session, Some((&store, id)))?;
+    let images = Images {
+        own: &[],
+        recalled: Some(&recalled.images),
+    };
+    let report = report(&session, id, images);
     Ok(Outcome {
         answer: Answer::Report(Box::new(report)),
-        warnings: Vec::new(),
+        warnings: recalled.warnings,
         notes: Vec::new(),
         failure: None,
     })
 }
 
 /// Makes the report for the newest turn of a session as it was when that was written.
-fn report(session: &Session, id: crate::session::id::SessionId) -> SentReport {
+fn report(session: &Session, id: SessionId, images: Images<'_>) -> SentReport {
     let said = session.turns.last().expect("the turn was found");
     let turn = &said.turn;
     let context = seen(session, said);
     let settings = &session.settings;
     let summary = session.summary();
     let system = settings.system.as_deref().filter(|text| !text.is_empty());
-    let messages = messages(system, summary, &context, &turn.prompt);
-    let bytes: u64 = messages
+    let messages = messages(system, summary, &context, Asking::of(turn), images);
+    let bytes = bytes_sent(&messages, turn.tools.as_ref());
+    let images_sent: u64 = messages
         .iter()
-        .map(|message| message.content.len() as u64)
+        .map(|message| message.images.len() as u64)
         .sum();
-    let is_exact = bytes == turn.sent.bytes && messages.len() as u64 == turn.sent.messages;
+    let is_exact = bytes == turn.sent.bytes
+        && messages.len() as u64 == turn.sent.messages
+        && images_sent == turn.sent.images;
     let body = wire::body(&ChatRequest {
         model: asked_model(turn, settings),
         messages: &messages,
         options: &turn.options,
         think: turn.think.as_ref(),
-        format: None,
-        keep_alive: None,
-        tools: None,
+        format: turn.format.as_ref(),
+        keep_alive: turn.keep_alive.as_ref(),
+        tools: turn.tools.as_ref(),
     });
     let of = |role, turn, tokens, counted| SentMessage {
         role,
@@ -80,36 +91,35 @@ fn report(session: &Session, id: crate::session::id::SessionId) -> SentReport {
         tokens,
         counted,
     };
+    let asked = |said: &SaidTurn| {
+        let (id, tokens) = (said.id, said.turn.tokens);
+        let parts = parts(Asking::of(&said.turn), &context, tokens.prompt).into_iter();
+        parts
+            .map(|(role, share)| of(role, Some(id), Some(share), Some(tokens.counted)))
+            .collect::<Vec<_>>()
+    };
     let earlier = context.iter().flat_map(|said| {
         let tokens = said.turn.tokens;
-        [
-            of(
-                "user",
-                Some(said.id),
-                Some(tokens.prompt),
-                Some(tokens.counted),
-            ),
-            of(
-                "assistant",
-                Some(said.id),
-                Some(tokens.response),
-                Some(tokens.counted),
-            ),
-        ]
+        let answer = of(
+            "assistant",
+            Some(said.id),
+            Some(tokens.response),
+            Some(tokens.counted),
+        );
+        asked(said).into_iter().chain([answer])
     });
-    let system = (messages.len() > 2 * context.len() + 1).then(|| of("system", None, None, None));
-    let own = of(
-        "user",
-        Some(said.id),
-        Some(turn.tokens.prompt),
-        Some(turn.tokens.counted),
-    );
+    let begins_with_system = messages.first().is_some_and(|m| m.role == Role::System);
+    let system = begins_with_system.then(|| of("system", None, None, None));
     SentReport {
         session_id: id,
         turn: said.id,
         exact: is_exact,
         request: SentReport::raw(body),
-        messages: system.into_iter().chain(earlier).chain([own]).collect(),
+        messages: system
+            .into_iter()
+            .chain(earlier)
+            .chain(asked(said))
+            .collect(),
         strategy: settings.prune.unwrap_or(Strategy::Fifo).name(),
         warnings: Vec::new(),
     }

@@ -1,15 +1,25 @@
 //! What a request and its reply mean together: the event they become, what is worth telling of
 //! them, how full the context was.
 
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::request::Request;
 use crate::ollama::Reply;
 use crate::output::ContextUsage;
+use crate::session::attachment::{Attachments, ToolResult};
 use crate::session::event::{Reference, Tokens, Turn};
 use crate::session::id::EventId;
 use crate::tokens;
 use crate::warning::Warning;
+
+/// What a turn carries besides its text.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Carried<'a> {
+    pub(super) attachments: &'a Attachments,
+    /// The results of calls, each with the id of its call.
+    pub(super) results: &'a [ToolResult],
+}
 
 /// A request and the reply to it.
 #[derive(Debug)]
@@ -20,6 +30,8 @@ pub(super) struct Exchange<'a> {
     pub(super) model: &'a str,
     /// Whether thinking was asked for, and how much.
     pub(super) think: Option<&'a Value>,
+    /// What went with the prompt.
+    pub(super) carried: Carried<'a>,
     /// Whether the request had the same system prompt as the turn before.
     pub(super) same_system: bool,
 }
@@ -33,12 +45,26 @@ impl Exchange<'_> {
     /// Returns the turn before this one, if what was measured for it can be compared.
     fn before(&self) -> Option<&Turn> {
         let before = self.request.kept.last().map(|said| &said.turn);
-        before.filter(|before| self.same_system && before.model == self.model)
+        let tools = &self.carried.attachments.tools;
+        before.filter(|before| {
+            self.same_system && before.model == self.model && before.tools == *tools
+        })
     }
 
     /// Returns the turn as it is stored.
     pub(super) fn event(&self, prompt: &str, references: &[Reference]) -> Turn {
-        let Self { request, reply, .. } = self;
+        let Self {
+            request,
+            reply,
+            carried,
+            ..
+        } = self;
+        let Attachments {
+            format,
+            keep_alive,
+            tools,
+            ..
+        } = carried.attachments;
         let turn = Turn {
             parent: self.parent(),
             concurrent_with: Vec::new(),
@@ -52,6 +78,11 @@ impl Exchange<'_> {
             usage: reply.usage.clone(),
             think: self.think.cloned(),
             options: request.options.clone(),
+            format: format.clone(),
+            keep_alive: keep_alive.clone(),
+            tools: tools.clone(),
+            tool_results: carried.results.to_vec(),
+            blobs: carried.attachments.blobs(),
             tokens: Tokens::default(),
             sent: request.sent.clone(),
         };
@@ -71,7 +102,16 @@ impl Exchange<'_> {
             .into_iter()
             .chain(self.window_full())
             .chain(self.truncation())
+            .chain(self.not_json())
             .collect()
+    }
+
+    /// A reply that was to be JSON may be cut short, or the model may not care. One that calls
+    /// tools says nothing yet.
+    fn not_json(&self) -> Option<Warning> {
+        self.carried.attachments.format.as_ref()?;
+        let is_json = serde_json::from_str::<IgnoredAny>(&self.reply.content).is_ok();
+        (!is_json && self.reply.tool_calls.is_none()).then_some(Warning::NotJson)
     }
 
     /// A reply that stopped for its length before it had the length that was asked for filled

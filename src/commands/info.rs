@@ -4,6 +4,7 @@ use super::{Answer, Outcome};
 use crate::cli::{Invocation, Part, ShowWanted};
 use crate::error::{Code, Error, Result};
 use crate::output::{Metadata, SaidMessage, SessionInfo, Unfinished, Unreadable, percent};
+use crate::session::attachment::Asking;
 use crate::session::fold::{SaidTurn, Session};
 use crate::session::id::{EventId, SessionId};
 use crate::store::draft::FoundDraft;
@@ -126,7 +127,7 @@ fn info(id: SessionId, snapshot: Snapshot, unfinished: Vec<Unfinished>) -> Sessi
 
 fn messages(said: SaidTurn, in_context: bool) -> [SaidMessage; 2] {
     let SaidTurn { id, ts, turn, .. } = said;
-    let message = |role, content, tokens, model, thinking| SaidMessage {
+    let message = |role, content, tokens| SaidMessage {
         role,
         content,
         timestamp: ts,
@@ -134,18 +135,30 @@ fn messages(said: SaidTurn, in_context: bool) -> [SaidMessage; 2] {
         counted: turn.tokens.counted,
         turn: id,
         in_context,
-        model,
-        thinking,
+        model: None,
+        thinking: None,
+        tool_calls: None,
+        tool_results: Vec::new(),
+        images: Vec::new(),
+    };
+    let (role, content) = if Asking::of(&turn).has_prompt() {
+        ("user", turn.prompt)
+    } else {
+        let results = turn.tool_results.iter().map(|result| &*result.content);
+        ("tool", results.collect::<Vec<_>>().join("\n"))
     };
     [
-        message("user", turn.prompt, turn.tokens.prompt, None, None),
-        message(
-            "assistant",
-            turn.response,
-            turn.tokens.response,
-            Some(turn.model),
-            turn.thinking,
-        ),
+        SaidMessage {
+            tool_results: turn.tool_results,
+            images: turn.blobs,
+            ..message(role, content, turn.tokens.prompt)
+        },
+        SaidMessage {
+            model: Some(turn.model),
+            thinking: turn.thinking,
+            tool_calls: turn.tool_calls,
+            ..message("assistant", turn.response, turn.tokens.response)
+        },
     ]
 }
 

@@ -6,6 +6,7 @@ use crate::session::event::{Body, Header, KeptTurn, Prune, Settings, Strategy, T
 use crate::session::fold::{SaidTurn, Session};
 use crate::session::id::{EventId, SessionId};
 use crate::store::append::{Appended, Found, Writer};
+use crate::store::blobs::NewBlob;
 use crate::store::read::Snapshot;
 use crate::store::{Durability, Writable};
 
@@ -15,6 +16,8 @@ const APP: &str = concat!("ollama-prompt ", env!("CARGO_PKG_VERSION"));
 #[derive(Debug)]
 pub(super) struct Keep<'a> {
     pub(super) turn: Turn,
+    /// The images it names.
+    pub(super) blobs: &'a [NewBlob],
     /// What flags said.
     pub(super) given: Settings,
     /// What the session begins with, if this is its first turn.
@@ -184,8 +187,9 @@ impl Keep<'_> {
         id: SessionId,
         durability: Durability,
     ) -> Result<Kept> {
-        let appended =
-            writable.create(id, durability, self.events(&Session::default(), false, &[]))?;
+        let blobs = self.blobs;
+        let events = self.events(&Session::default(), false, &[]);
+        let appended = writable.create_with(id, durability, events, blobs)?;
         Ok(Kept::new(&appended, Vec::new()))
     }
 
@@ -200,6 +204,7 @@ impl Keep<'_> {
         durability: Durability,
     ) -> Result<Kept> {
         let mut concurrent = Vec::new();
+        let writer = writer.with_blobs(self.blobs);
         let appended = writer.append(snapshot, durability, |found: Found<'_>| {
             concurrent = found.concurrent;
             Ok(self.events(found.session, found.is_shuffled, &concurrent))
@@ -216,6 +221,7 @@ impl Keep<'_> {
             given,
             settings,
             horizon,
+            ..
         } = self;
         turn.concurrent_with = concurrent.to_vec();
         let mut in_force = now.settings.clone();
@@ -264,6 +270,7 @@ mod tests {
     fn keep<'a>(settings: &'a Settings, given: &Settings) -> Keep<'a> {
         Keep {
             turn: Turn::default(),
+            blobs: &[],
             given: given.clone(),
             settings,
             horizon: None,

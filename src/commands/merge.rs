@@ -32,9 +32,14 @@ pub(super) fn run(
         session: *session,
         cause: error.to_string(),
     });
+    let blobs = merged.damaged_blobs.iter();
+    let blobs = blobs.map(|(session, name)| Warning::DamagedBlob {
+        session: *session,
+        name: name.clone(),
+    });
     Ok(Outcome {
         notes: Vec::new(),
-        warnings: damaged.chain(refused).collect(),
+        warnings: damaged.chain(blobs).chain(refused).collect(),
         answer: Answer::Report(Box::new(MergeReport {
             sessions_added: merged.added.len(),
             sessions_changed: merged.changed.len(),

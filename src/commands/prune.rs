@@ -6,6 +6,7 @@ use super::{Answer, Outcome, summary};
 use crate::cli::{Invocation, Server};
 use crate::error::Result;
 use crate::output::Pruned;
+use crate::session::attachment::belong_together;
 use crate::session::context::{Budget, Candidate, Order, Plan, drop_until};
 use crate::session::event::{Body, Settings, Strategy};
 use crate::session::fold::{SaidTurn, Session};
@@ -109,11 +110,13 @@ pub(super) fn run(wanted: &Wanted<'_>, invocation: &Invocation) -> Result<Outcom
 
 fn choose(session: &Session, context: &[&SaidTurn], strategy: Strategy, to: u64) -> Plan {
     let cost = |said: &&SaidTurn| said.turn.tokens.prompt + said.turn.tokens.response;
-    let candidate = |said: &&SaidTurn| Candidate {
+    let candidate = |(said, with_previous): (&&SaidTurn, bool)| Candidate {
         tokens: cost(said),
         is_pinned: session.settings.is_pinned(said.id),
+        with_previous,
     };
-    let candidates: Vec<Candidate> = context.iter().map(candidate).collect();
+    let together = belong_together(context.iter().map(|said| (said.id, &said.turn)));
+    let candidates: Vec<Candidate> = context.iter().zip(together).map(candidate).collect();
     if strategy != Strategy::Importance {
         return drop_until(&candidates, 0, to, Order::Oldest);
     }

@@ -1,23 +1,22 @@
 //! From a conversation and a new message to the request: what goes out, what it costs, and for
 //! each message why it goes or stays behind.
 
-use std::borrow::Cow;
-
 use serde_json::{Map, Value};
 
+use super::messages::{Images, messages, parts};
 use crate::error::{Code, Error, Result};
-use crate::ollama::{Message, Role};
+use crate::json;
+use crate::ollama::Message;
 use crate::output::PlannedMessage;
+use crate::session::attachment::{Asking, belong_together};
 use crate::session::context::{Budget, Candidate, Order, Overflow, Plan, num_ctx, plan};
 use crate::session::event::{Counted, Sent, Settings, Strategy};
 use crate::session::fold::{SaidTurn, Session};
 use crate::session::importance::{Said, scores};
-use crate::tokens::{Count, PER_MESSAGE, Ruler, at_most};
+use crate::tokens::{Count, PER_MESSAGE, Ruler, at_most, of_answer, of_question};
 
 /// Tokens a summary may take.
 pub(super) const SUMMARY_TOKENS: u64 = 512;
-
-const SUMMARY_HEADING: &str = "Summary of the earlier conversation:";
 
 /// What is to be sent, before it is decided which turns go with it.
 #[derive(Debug, Clone)]
@@ -30,7 +29,12 @@ pub(super) struct Draft<'a> {
     /// The session, if the turns are chosen from all it has: those in its context stay as long as
     /// they fit, for a budget that grew takes nothing away.
     pub(super) before: Option<&'a Session>,
-    pub(super) prompt: &'a str,
+    /// The new message.
+    pub(super) asking: Asking<'a>,
+    /// The tools the model is offered.
+    pub(super) tools: Option<&'a Value>,
+    /// What can be sent of the images of all messages.
+    pub(super) images: Images<'a>,
     pub(super) options: Map<String, Value>,
     /// The window the model really has, in tokens, where that is known.
     pub(super) window: Option<u64>,
@@ -94,9 +98,9 @@ impl<'a> Draft<'a> {
         let ruler = Ruler::from_turns(&self.turns);
         // First by what needs no vocabulary and is never too low: if everything fits even so,
         // nothing hangs on it.
-        let mut costs = self.costs(at_most);
+        let mut costs = self.costs(ruler, at_most);
         if costs.total() > budget.high_water() {
-            costs = self.costs(|text| ruler.count_well(text));
+            costs = self.costs(ruler, |text| ruler.count_well(text));
         }
         let mut chosen = self.choose(&costs, budget);
         let drops = |chosen: &std::result::Result<Plan, Overflow>| {
@@ -146,18 +150,17 @@ impl<'a> Draft<'a> {
         self.settings.prune.unwrap_or_default()
     }
 
-    fn costs(&self, count: impl Fn(&str) -> Count) -> Costs {
-        let cost = |text: &str| {
-            let Count { tokens, counted } = count(text);
-            Cost {
-                tokens: self.scaled(tokens),
-                counted,
-            }
+    fn costs(&self, ruler: Ruler, count: impl Fn(&str) -> Count) -> Costs {
+        let cost = |Count { tokens, counted }| Cost {
+            tokens: self.scaled(tokens),
+            counted,
         };
+        let question = |asking| cost(of_question(asking, ruler.per_image(), &count));
         let turns = self.turns.iter().map(|said| {
             let (turn, stored) = (&said.turn, said.turn.tokens);
             if stored.counted == Counted::Bytes {
-                [cost(&turn.prompt), cost(&turn.response)]
+                let answer = of_answer(&turn.response, turn.tool_calls.as_ref(), &count);
+                [question(Asking::of(turn)), cost(answer)]
             } else {
                 [stored.prompt, stored.response].map(|tokens| Cost {
                     tokens: self.scaled(tokens),
@@ -167,9 +170,12 @@ impl<'a> Draft<'a> {
         });
         Costs {
             turns: turns.collect(),
-            system: self.system().map(cost),
-            summary: self.summary.map_or(0, |text| cost(text).tokens),
-            prompt: cost(self.prompt),
+            system: self.system().map(|text| cost(count(text))),
+            summary: self.summary.map_or(0, |text| cost(count(text)).tokens),
+            tools: self
+                .tools
+                .map_or(0, |tools| cost(count(&json::line(tools))).tokens),
+            prompt: question(self.asking),
         }
     }
 
@@ -191,13 +197,16 @@ impl<'a> Draft<'a> {
 
     fn choose(&self, costs: &Costs, budget: Budget) -> std::result::Result<Plan, Overflow> {
         let fixed = costs.fixed();
+        let together = belong_together(self.turns.iter().map(|said| (said.id, &said.turn)));
         let mut candidates: Vec<Candidate> = self
             .turns
             .iter()
             .zip(&costs.turns)
-            .map(|(said, [prompt, response])| Candidate {
+            .zip(together)
+            .map(|((said, [prompt, response]), with_previous)| Candidate {
                 tokens: prompt.tokens + response.tokens,
                 is_pinned: self.settings.is_pinned(said.id),
+                with_previous,
             })
             .collect();
         if let Some(session) = self.before {
@@ -220,7 +229,7 @@ impl<'a> Draft<'a> {
                     tokens: candidate.tokens,
                 };
                 let said: Vec<Said<'_>> = self.turns.iter().zip(&candidates).map(said).collect();
-                let scores = scores(&said, self.prompt);
+                let scores = scores(&said, self.asking.prompt);
                 plan(&candidates, fixed, budget, Order::LeastImportant(&scores))
             }
         }
@@ -252,6 +261,7 @@ struct Costs {
     turns: Vec<[Cost; 2]>,
     system: Option<Cost>,
     summary: u64,
+    tools: u64,
     prompt: Cost,
 }
 
@@ -259,7 +269,8 @@ impl Costs {
     /// Returns the tokens of what goes out whatever is chosen; the template's own beginning and
     /// end among them.
     fn fixed(&self) -> u64 {
-        self.system.map_or(0, |cost| cost.tokens) + self.summary + self.prompt.tokens + PER_MESSAGE
+        let system = self.system.map_or(0, |cost| cost.tokens);
+        system + self.summary + self.tools + self.prompt.tokens + PER_MESSAGE
     }
 
     fn total(&self) -> u64 {
@@ -327,15 +338,29 @@ impl<'a> Planned<'a> {
             .zip(&self.plan.keep)
             .zip(&self.costs.turns)
             .enumerate();
+        let kept = self.sorted_out().0;
         let turns = turns.flat_map(|(at, ((said, keep), [prompt, response]))| {
             let why = why(at, *keep);
-            [
-                message("user", Some(said.id), *prompt, *keep, why),
-                message("assistant", Some(said.id), *response, *keep, why),
-            ]
+            let seen = if *keep { &kept } else { &self.draft.turns };
+            let parts = parts(Asking::of(&said.turn), seen, prompt.tokens).into_iter();
+            let counted = prompt.counted;
+            let asked = parts.map(move |(role, tokens)| {
+                message(role, Some(said.id), Cost { tokens, counted }, *keep, why)
+            });
+            asked.chain([message("assistant", Some(said.id), *response, *keep, why)])
         });
-        let prompt = message("user", None, self.costs.prompt, true, "the new message");
-        system.into_iter().chain(turns).chain([prompt]).collect()
+        let prompt = self.costs.prompt;
+        let new = parts(self.draft.asking, &kept, prompt.tokens).into_iter();
+        let new = new.map(|(role, tokens)| {
+            message(
+                role,
+                None,
+                Cost { tokens, ..prompt },
+                true,
+                "the new message",
+            )
+        });
+        system.into_iter().chain(turns).chain(new).collect()
     }
 
     /// Puts the request together. `summary` takes the place of the earlier one.
@@ -346,7 +371,8 @@ impl<'a> Planned<'a> {
             self.draft.system(),
             summary.as_deref(),
             &kept,
-            self.draft.prompt,
+            self.draft.asking,
+            self.draft.images,
         );
         let mut options = self.draft.options.clone();
         let asked = self.num_ctx(&mut options);
@@ -354,9 +380,10 @@ impl<'a> Planned<'a> {
             from: kept.first().map(|turn| turn.id),
             turns: kept.len() as u64,
             messages: messages.len() as u64,
-            bytes: messages
+            bytes: bytes_sent(&messages, self.draft.tools),
+            images: messages
                 .iter()
-                .map(|message| message.content.len() as u64)
+                .map(|message| message.images.len() as u64)
                 .sum(),
             num_ctx: asked,
         };
@@ -416,40 +443,14 @@ impl<'a> Planned<'a> {
     }
 }
 
-/// Returns the messages of a request. A summary goes with the system prompt: templates differ in
-/// what they make of a second one, or of two messages of one role in a row.
-pub(super) fn messages<'a>(
-    system: Option<&'a str>,
-    summary: Option<&str>,
-    kept: &[&'a SaidTurn],
-    prompt: &'a str,
-) -> Vec<Message<'a>> {
-    let message = |role, text: &'a str| Message {
-        role,
-        content: Cow::Borrowed(text),
-    };
-    let system = match (system, summary) {
-        (system, None) => system.map(|text| message(Role::System, text)),
-        (system, Some(summary)) => {
-            let before = system.map_or(String::new(), |text| format!("{text}\n\n"));
-            let content = Cow::Owned(format!("{before}{SUMMARY_HEADING}\n{summary}"));
-            Some(Message {
-                role: Role::System,
-                content,
-            })
-        }
-    };
-    let said = kept.iter().flat_map(|said| {
-        [
-            message(Role::User, &said.turn.prompt),
-            message(Role::Assistant, &said.turn.response),
-        ]
-    });
-    system
-        .into_iter()
-        .chain(said)
-        .chain([message(Role::User, prompt)])
-        .collect()
+/// Returns the bytes of the text of a request, and of the tools that are offered with it.
+pub(super) fn bytes_sent(messages: &[Message<'_>], tools: Option<&Value>) -> u64 {
+    let text = messages
+        .iter()
+        .map(|message| message.content.len())
+        .sum::<usize>();
+    let tools = tools.map_or(0, |tools| json::line(tools).len());
+    (text + tools) as u64
 }
 
 /// Tells whether a model runs in Ollama's cloud: its tag says so.
@@ -476,32 +477,6 @@ mod tests {
         ];
         for (model, expected) in rows {
             assert_eq!(is_cloud(model), expected, "{model}");
-        }
-    }
-
-    #[test]
-    fn a_summary_goes_with_the_system_prompt() {
-        let rows = [
-            (None, None, vec!["hi"]),
-            (Some("be brief"), None, vec!["be brief", "hi"]),
-            (
-                None,
-                Some("s"),
-                vec!["Summary of the earlier conversation:\ns", "hi"],
-            ),
-            (
-                Some("be brief"),
-                Some("s"),
-                vec!["be brief\n\nSummary of the earlier conversation:\ns", "hi"],
-            ),
-        ];
-        for (system, summary, expected) in rows {
-            let messages = messages(system, summary, &[], "hi");
-            let contents: Vec<&str> = messages
-                .iter()
-                .map(|message| message.content.as_ref())
-                .collect();
-            assert_eq!(contents, expected);
         }
     }
 }

@@ -2,9 +2,12 @@
 
 use serde_json::Map;
 
-use super::request::{SUMMARY_TOKENS, messages};
+use super::messages::{Images, messages};
+use super::request::SUMMARY_TOKENS;
 use crate::error::{Code, Error, Result};
 use crate::ollama::{Backend, ChatRequest};
+use crate::session::attachment::{Asking, calls};
+use crate::session::event::Turn;
 use crate::session::fold::SaidTurn;
 
 const INSTRUCTION: &str = "\
@@ -24,7 +27,13 @@ pub(super) fn of(
     turns: &[&SaidTurn],
 ) -> Result<String> {
     let transcript = transcript(earlier, turns);
-    let messages = messages(Some(INSTRUCTION), None, &[], &transcript);
+    let messages = messages(
+        Some(INSTRUCTION),
+        None,
+        &[],
+        Asking::text(&transcript),
+        Images::default(),
+    );
     let mut options = Map::new();
     options.insert("temperature".to_owned(), 0.into());
     options.insert("num_predict".to_owned(), SUMMARY_TOKENS.into());
@@ -52,13 +61,28 @@ pub(super) fn of(
 
 fn transcript(earlier: Option<&str>, turns: &[&SaidTurn]) -> String {
     let earlier = earlier.map(|text| format!("Summary of what was said before:\n{text}\n\n"));
-    let said = turns.iter().map(|said| {
-        format!(
-            "User: {}\n\nAssistant: {}\n\n",
-            said.turn.prompt, said.turn.response
-        )
-    });
+    let said = turns.iter().map(|said| exchange(&said.turn));
     earlier.into_iter().chain(said).collect()
+}
+
+/// Returns a turn as words. Of an image only its name can be told.
+fn exchange(turn: &Turn) -> String {
+    let results = turn.tool_results.iter();
+    let results = results.map(|result| format!("Tool {}: {}\n\n", result.name, result.content));
+    let images = turn
+        .blobs
+        .iter()
+        .map(|blob| format!(" [image {}]", blob.name));
+    let prompt = Asking::of(turn).has_prompt();
+    let prompt = prompt.then(|| format!("User: {}{}\n\n", turn.prompt, images.collect::<String>()));
+    let calls = calls(turn).iter().filter_map(|call| call.get("function"));
+    let calls = calls.map(|function| format!(" [calls {function}]"));
+    let answer = format!(
+        "Assistant: {}{}\n\n",
+        turn.response,
+        calls.collect::<String>()
+    );
+    results.chain(prompt).chain([answer]).collect()
 }
 
 /// Tells whether a failed summary ends the turn: the user did, or there is no server to ask.
@@ -87,10 +111,22 @@ mod tests {
                 ..Turn::default()
             },
         };
-        let (a, b) = (turn("q1", "a1"), turn("q2", "a2"));
+        let (mut a, b) = (turn("q1", "a1"), turn("q2", "a2"));
         assert_eq!(
             transcript(Some("old"), &[&a, &b]),
             "Summary of what was said before:\nold\n\nUser: q1\n\nAssistant: a1\n\nUser: q2\n\nAssistant: a2\n\n"
+        );
+
+        a.turn.tool_calls = Some(serde_json::json!([{"function": {"name": "f"}}]));
+        let mut c = turn("", "a3");
+        c.turn.tool_results = vec![crate::session::attachment::ToolResult {
+            name: "f".into(),
+            id: None,
+            content: "3".into(),
+        }];
+        assert_eq!(
+            transcript(None, &[&a, &c]),
+            "User: q1\n\nAssistant: a1 [calls {\"name\":\"f\"}]\n\nTool f: 3\n\nAssistant: a3\n\n"
         );
     }
 }

@@ -74,6 +74,7 @@ fn without_session(
         reply: &reply,
         model,
         think: None,
+        carried: call.carried(),
         same_system: true,
     };
     let usage = exchange.context_usage(settings.budget(), None);
@@ -104,6 +105,7 @@ fn in_session(
         place.read_history()?;
     }
     let session = place.snapshot.session.clone();
+    call.recall(&session, place.store.as_ref().map(|store| (store, id)))?;
     let planned = call.plan(&settings, &session, again, remembered.window, 1.0)?;
     if call.turn.dry_run {
         return Ok(call.would_send(&planned, &settings, Some((id, &session))));
@@ -167,6 +169,7 @@ fn in_session(
         reply: &reply,
         model,
         think: call.turn.think.as_ref(),
+        carried: call.carried(),
         same_system,
     };
     let horizon = Horizon::of(&session, choice(&request, &settings, again));
@@ -180,6 +183,7 @@ fn in_session(
     let turn = exchange.event(&call.prompt, &call.references);
     let keep = Keep {
         turn,
+        blobs: &call.new_blobs,
         given: call.given.clone(),
         settings: &settings,
         horizon,
@@ -251,6 +255,7 @@ fn draft(call: &Call<'_>, session: SessionId, settings: &Settings) -> Draft {
         references: call.references.clone(),
         options: call.options(settings),
         think: call.turn.think.clone(),
+        attachments: call.attachments.clone(),
         error: None,
         response: None,
         thinking: None,

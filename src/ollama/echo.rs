@@ -41,7 +41,9 @@ pub fn chunks(messages: &[Message<'_>]) -> Vec<Chunk> {
 }
 
 fn answer(messages: &[Message<'_>]) -> String {
-    let last = messages.iter().rposition(|m| m.role == Role::User);
+    let last = messages
+        .iter()
+        .rposition(|m| matches!(m.role, Role::User | Role::Tool));
     let said = last.map_or("", |at| messages[at].content.trim());
     let turns = messages[..last.unwrap_or(0)]
         .iter()
@@ -88,10 +90,7 @@ mod tests {
 
     fn messages<'a>(said: &[(Role, &'a str)]) -> Vec<Message<'a>> {
         said.iter()
-            .map(|&(role, content)| Message {
-                role,
-                content: content.into(),
-            })
+            .map(|&(role, content)| Message::text(role, content))
             .collect()
     }
 

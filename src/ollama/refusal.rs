@@ -57,6 +57,10 @@ impl Refusal<'_> {
                 Code::ModelUnsupported,
                 "the model cannot do what was asked of it",
             ),
+            // What the runner says where the model has no part that sees.
+            400 | 500 if said.says("missing data required for image input") => {
+                Error::new(Code::ModelUnsupported, "the model cannot see images")
+            }
             401 => Error::new(Code::AuthRequired, format!("{host} wants to know who asks"))
                 .hint(said.signin_hint()),
             403 if said.says("cloud is disabled") => Error::new(

@@ -20,6 +20,21 @@ pub enum Role {
     User,
     /// The model.
     Assistant,
+    /// A tool the model called.
+    Tool,
+}
+
+impl Role {
+    /// Returns the name, as it is sent.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::User => "user",
+            Self::Assistant => "assistant",
+            Self::Tool => "tool",
+        }
+    }
 }
 
 /// One message of the conversation.
@@ -29,6 +44,39 @@ pub struct Message<'a> {
     pub role: Role,
     /// What was said.
     pub content: Cow<'a, str>,
+    /// The images with it, base64.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<&'a str>,
+    /// The tools the model wanted called, as the server gave them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tool_calls: Option<&'a Value>,
+    /// The tool whose result this is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tool_name: Option<&'a str>,
+    /// The call whose result this is, where it has an id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tool_call_id: Option<&'a str>,
+}
+
+impl<'a> Message<'a> {
+    /// Makes a message of text alone.
+    #[must_use]
+    pub fn text(role: Role, content: impl Into<Cow<'a, str>>) -> Self {
+        Self {
+            role,
+            content: content.into(),
+            images: Vec::new(),
+            tool_calls: None,
+            tool_name: None,
+            tool_call_id: None,
+        }
+    }
+
+    /// Returns about how many bytes it takes in a request.
+    fn size(&self) -> usize {
+        let images: usize = self.images.iter().map(|image| image.len() + 3).sum();
+        self.content.len() + images + 64
+    }
 }
 
 /// What a model is asked.
@@ -74,7 +122,7 @@ pub fn body(request: &ChatRequest<'_>) -> Vec<u8> {
         tools: Option<&'a Value>,
         options: &'a Map<String, Value>,
     }
-    let text: usize = request.messages.iter().map(|m| m.content.len() + 64).sum();
+    let text: usize = request.messages.iter().map(Message::size).sum();
     // Escapes make JSON a little longer than its text.
     let mut bytes = Vec::with_capacity(text + text / 16 + 512);
     let body = Body {
@@ -101,10 +149,7 @@ mod tests {
     use serde_json::json;
 
     fn message(role: Role, content: &str) -> Message<'_> {
-        Message {
-            role,
-            content: Cow::Borrowed(content),
-        }
+        Message::text(role, content)
     }
 
     fn request<'a>(
@@ -161,6 +206,36 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_message_carries_images_calls_and_results() {
+        let calls = json!([{"id": "c1", "function": {"name": "f", "arguments": {"b": 1, "a": 2}}}]);
+        let messages = [
+            Message {
+                images: vec!["iVBORw==", "/9j/"],
+                ..message(Role::User, "look")
+            },
+            Message {
+                tool_calls: Some(&calls),
+                ..message(Role::Assistant, "")
+            },
+            Message {
+                tool_name: Some("f"),
+                tool_call_id: Some("c1"),
+                ..message(Role::Tool, "3")
+            },
+        ];
+        let sent: String =
+            String::from_utf8(body(&request(&messages, &Map::new()))).expect("UTF-8");
+        assert!(
+            sent.contains(concat!(
+                r#"[{"role":"user","content":"look","images":["iVBORw==","/9j/"]},"#,
+                r#"{"role":"assistant","content":"","tool_calls":[{"id":"c1","function":{"name":"f","arguments":{"b":1,"a":2}}}]},"#,
+                r#"{"role":"tool","content":"3","tool_name":"f","tool_call_id":"c1"}]"#
+            )),
+            "{sent}"
+        );
+    }
+
     /// What a real server answered to, plus the two keys it takes for more honesty.
     #[test]
     fn a_recorded_request_is_written_again() {
@@ -170,13 +245,13 @@ mod tests {
                 .as_array()
                 .expect("messages")
                 .iter()
-                .map(|m| Message {
-                    role: match m["role"].as_str() {
+                .map(|m| {
+                    let role = match m["role"].as_str() {
                         Some("system") => Role::System,
                         Some("user") => Role::User,
                         _ => Role::Assistant,
-                    },
-                    content: Cow::Borrowed(m["content"].as_str().expect("text")),
+                    };
+                    Message::text(role, m["content"].as_str().expect("text"))
                 })
                 .collect();
             let got = body(&ChatRequest {

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::references::ReferenceReport;
 use crate::ollama::{Chunk, Reply};
+use crate::session::attachment::{Blob, ToolResult};
 use crate::session::event::{Counted, Timestamp};
 use crate::session::id::{EventId, SessionId};
 use crate::store::compact::Compacted;
@@ -250,7 +251,7 @@ impl SentReport {
 /// A message that was sent.
 #[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct SentMessage {
-    /// `system`, `user` or `assistant`.
+    /// `system`, `user`, `assistant` or `tool`.
     pub role: &'static str,
     /// The turn it belongs to; null for the system prompt.
     pub turn: Option<EventId>,
@@ -326,7 +327,7 @@ pub struct ContextPlan {
 /// A message and what becomes of it.
 #[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct PlannedMessage {
-    /// `system`, `user` or `assistant`.
+    /// `system`, `user`, `assistant` or `tool`.
     pub role: &'static str,
     /// The turn it belongs to; null for the system prompt and the new message.
     pub turn: Option<EventId>,
@@ -447,9 +448,10 @@ pub struct SessionInfo {
 /// One message.
 #[derive(Debug, Clone, PartialEq, JsonSchema, Serialize)]
 pub struct SaidMessage {
-    /// `user` or `assistant`.
+    /// `user`, `assistant`, or `tool` where the results of calls are all there is in place of a
+    /// user's message.
     pub role: &'static str,
-    /// What was said.
+    /// What was said; of a tool, its results, a line between them.
     pub content: String,
     /// When the turn was stored.
     pub timestamp: Timestamp,
@@ -467,6 +469,15 @@ pub struct SaidMessage {
     /// What the model thought before it said that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub thinking: Option<String>,
+    /// The tools the model wants called.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tool_calls: Option<Value>,
+    /// The results of calls that go before what the user says.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tool_results: Vec<ToolResult>,
+    /// The images with it, without their bytes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<Blob>,
 }
 
 /// What else is known of a session.

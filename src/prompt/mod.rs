@@ -18,6 +18,8 @@ mod search;
 mod walk;
 mod workspace;
 
+pub mod attachments;
+
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
@@ -38,6 +40,8 @@ pub enum Source {
     Stdin,
     /// A file, or a pipe that has a path.
     File(PathBuf),
+    /// Nowhere: what is said is the results of tool calls.
+    Absent,
 }
 
 /// Reads a text the user gave: the prompt, or the system prompt. It is kept as it is, final
@@ -47,18 +51,10 @@ pub enum Source {
 /// `usage` when it cannot be read, is empty or is no UTF-8; `store_unsupported` when it is longer
 /// than a line of the log may be.
 pub fn read(source: &Source, what: &str) -> Result<String> {
-    let text = match source {
-        Source::Text(text) => text.clone(),
-        Source::Stdin => read_all(
-            io::stdin().lock(),
-            &format!("the {what} from standard input"),
-        )?,
-        Source::File(path) => {
-            let what = format!("the {what} from `{}`", path.display());
-            let file = File::open(path).map_err(|cause| unreadable(&what, cause))?;
-            read_all(file, &what)?
-        }
-    };
+    let text = read_text(source, what)?;
+    if *source == Source::Absent {
+        return Ok(text);
+    }
     if text.trim().is_empty() {
         return Err(Error::new(Code::Usage, format!("the {what} is empty"))
             .hint("give some text: --prompt \"…\", --prompt - for standard input, or --prompt-file PATH"));
@@ -75,7 +71,7 @@ pub fn read_expanded(source: &Source, rules: &Rules) -> Result<Expanded> {
     let mut stdin = io::stdin();
     let stdin: Option<&mut dyn Read> = match source {
         Source::Stdin => None,
-        Source::Text(_) | Source::File(_) => Some(&mut stdin),
+        Source::Text(_) | Source::File(_) | Source::Absent => Some(&mut stdin),
     };
     let expanded = expand(text, rules, stdin)?;
     fits_a_line(&expanded.text)?;
@@ -91,6 +87,23 @@ fn fits_a_line(text: &str) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Reads a text that may be empty.
+fn read_text(source: &Source, what: &str) -> Result<String> {
+    match source {
+        Source::Absent => Ok(String::new()),
+        Source::Text(text) => Ok(text.clone()),
+        Source::Stdin => read_all(
+            io::stdin().lock(),
+            &format!("the {what} from standard input"),
+        ),
+        Source::File(path) => {
+            let what = format!("the {what} from `{}`", path.display());
+            let file = File::open(path).map_err(|cause| unreadable(&what, cause))?;
+            read_all(file, &what)
+        }
+    }
 }
 
 fn read_all(reader: impl Read, what: &str) -> Result<String> {

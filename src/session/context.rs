@@ -5,6 +5,8 @@
 //! between two prunings the messages sent begin byte for byte with those of the turn before:
 //! the server's prompt cache is reused.
 
+use std::ops::Range;
+
 /// What may be sent, in tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
@@ -64,6 +66,9 @@ pub struct Candidate {
     pub tokens: u64,
     /// Whether it stays whatever leaves.
     pub is_pinned: bool,
+    /// Whether it stays and leaves with the turn before it: the results of tool calls go with
+    /// the calls.
+    pub with_previous: bool,
 }
 
 /// In which order turns leave.
@@ -98,7 +103,8 @@ pub struct Overflow {
 /// Chooses the turns that are sent, whole ones only. `turns` are those in the context so far,
 /// oldest first; `fixed` is what goes out whatever is chosen: the system prompt and the new
 /// message. Above the high water mark turns leave in their order until the low one is reached.
-/// The newest turn and pinned ones always stay.
+/// The newest turn and pinned ones always stay, and with them those they belong together with;
+/// only where a chain of calls and results alone is too much, it is taken apart.
 ///
 /// The order does not depend on the budget, so a larger one keeps all that a smaller one does.
 ///
@@ -118,7 +124,15 @@ pub fn plan(
     } else {
         all
     };
-    let plan = drop_until(turns, fixed, target, order);
+    let mut plan = drop_until(turns, fixed, target, order);
+    if plan.tokens > budget.limit() && turns.iter().any(|turn| turn.with_previous) {
+        let apart = |turn: &Candidate| Candidate {
+            with_previous: false,
+            ..*turn
+        };
+        let apart: Vec<Candidate> = turns.iter().map(apart).collect();
+        plan = drop_until(&apart, fixed, target, order);
+    }
     let (tokens, limit) = (plan.tokens, budget.limit());
     if tokens > limit {
         Err(Overflow { tokens, limit })
@@ -135,24 +149,41 @@ pub fn drop_until(turns: &[Candidate], fixed: u64, target: u64, order: Order<'_>
         .iter()
         .fold(fixed, |sum, turn| sum.saturating_add(turn.tokens));
     let mut keep = vec![true; turns.len()];
-    for at in leaving(turns, order) {
+    for group in leaving(turns, order) {
         if tokens <= target {
             break;
         }
-        tokens -= turns[at].tokens;
-        keep[at] = false;
+        tokens -= turns[group.clone()]
+            .iter()
+            .map(|turn| turn.tokens)
+            .sum::<u64>();
+        keep[group].fill(false);
     }
     Plan { keep, tokens }
 }
 
-/// Returns the positions of the turns that may leave, in the order in which they do.
-fn leaving(turns: &[Candidate], order: Order<'_>) -> Vec<usize> {
-    let older = 0..turns.len().saturating_sub(1);
-    let mut may_leave: Vec<usize> = older.filter(|at| !turns[*at].is_pinned).collect();
+/// Returns the positions of the turns that may leave, those together that belong together, in the
+/// order in which they do. Of several scores the highest counts.
+fn leaving(turns: &[Candidate], order: Order<'_>) -> Vec<Range<usize>> {
+    let begins = |at: &usize| !turns[*at].with_previous;
+    let starts: Vec<usize> = (0..turns.len())
+        .filter(|at| *at == 0 || begins(at))
+        .collect();
+    let ends = starts.iter().skip(1).copied().chain([turns.len()]);
+    let groups = starts.iter().zip(ends).map(|(start, end)| *start..end);
+    let may_leave = |group: &Range<usize>| {
+        let is_pinned = turns[group.clone()].iter().any(|turn| turn.is_pinned);
+        group.end < turns.len() && !is_pinned
+    };
+    let mut may_leave: Vec<Range<usize>> = groups.filter(may_leave).collect();
     match order {
         Order::Oldest => {}
         Order::LeastImportant(scores) => {
-            may_leave.sort_by(|a, b| scores[*a].total_cmp(&scores[*b]))
+            let score = |group: &Range<usize>| {
+                let scores = scores[group.clone()].iter().copied();
+                scores.fold(f64::NEG_INFINITY, f64::max)
+            };
+            may_leave.sort_by(|a, b| score(a).total_cmp(&score(b)));
         }
         Order::Never => may_leave.clear(),
     }
@@ -201,11 +232,13 @@ mod tests {
         }
     }
 
-    /// Reads turns from their costs; a star marks a pinned one.
+    /// Reads turns from their costs; a star marks a pinned one, a plus one that goes with the one
+    /// before it.
     fn turns(text: &str) -> Vec<Candidate> {
         let turn = |word: &str| Candidate {
-            tokens: word.trim_end_matches('*').parse().expect("a number"),
+            tokens: word.trim_matches(['*', '+']).parse().expect("a number"),
             is_pinned: word.ends_with('*'),
+            with_previous: word.starts_with('+'),
         };
         text.split_whitespace().map(turn).collect()
     }
@@ -268,6 +301,41 @@ mod tests {
                 LeastImportant(&scores),
                 Ok(("+--+", 600)),
             ),
+            (
+                "a call leaves with its results",
+                "300 +300 300",
+                50,
+                Oldest,
+                Ok(("--+", 350)),
+            ),
+            (
+                "and stays with them",
+                "100 300 +300* 250",
+                0,
+                Oldest,
+                Ok(("-+++", 850)),
+            ),
+            (
+                "the newest keeps its call",
+                "300 300 +350",
+                0,
+                Oldest,
+                Ok(("-++", 650)),
+            ),
+            (
+                "the most important of a chain counts",
+                "250 +250 250 250",
+                0,
+                LeastImportant(&[0.0, 4.0, 2.0, 9.0]),
+                Ok(("++-+", 750)),
+            ),
+            (
+                "a chain that is too much is taken apart",
+                "300 +300 +300 +300",
+                0,
+                Oldest,
+                Ok(("--++", 600)),
+            ),
             ("none may leave", "400 400", 100, Never, Ok(("++", 900))),
             (
                 "none may leave, and it is too much",
@@ -316,8 +384,19 @@ mod tests {
     }
 
     fn any_turns() -> impl Strategy<Value = (Vec<Candidate>, Vec<f64>)> {
-        let turn = (0u64..2000, prop::bool::weighted(0.1), 0.0..1.0)
-            .prop_map(|(tokens, is_pinned, score)| (Candidate { tokens, is_pinned }, score));
+        let turn = (0u64..2000, prop::bool::weighted(0.1), 0.0..1.0).prop_map(
+            |(tokens, is_pinned, score)| {
+                let with_previous = false;
+                (
+                    Candidate {
+                        tokens,
+                        is_pinned,
+                        with_previous,
+                    },
+                    score,
+                )
+            },
+        );
         prop::collection::vec(turn, 0..50).prop_map(|turns| turns.into_iter().unzip())
     }
 
@@ -344,6 +423,24 @@ mod tests {
                     prop_assert!(twice.keep.iter().all(|keep| *keep), "planning twice changes nothing");
                 }
                 Err(over) => prop_assert!(over.tokens == fixed + at_least && over.tokens > budget.limit()),
+            }
+        }
+
+        #[test]
+        fn what_belongs_together_is_parted_only_where_it_is_too_much(
+            (mut turns, scores) in any_turns(), together in prop::collection::vec(prop::bool::weighted(0.3), 50),
+            by_score: bool, fixed in 0u64..3000, max in 1u64..20_000,
+        ) {
+            for (turn, together) in turns.iter_mut().zip(together) {
+                turn.with_previous = together;
+            }
+            let budget = Budget::new(max, 100);
+            let order = if by_score { Order::LeastImportant(&scores) } else { Order::Oldest };
+            if let Ok(p) = plan(&turns, fixed, budget, order) {
+                prop_assert!(p.tokens <= budget.limit());
+                let parted = (1..turns.len()).any(|at| turns[at].with_previous && p.keep[at] != p.keep[at - 1]);
+                let must_stay = drop_until(&turns, fixed, 0, order).tokens;
+                prop_assert!(!parted || must_stay > budget.limit());
             }
         }
 

@@ -18,6 +18,7 @@ use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
+use super::attachment::{Blob, ToolResult};
 use super::id::EventId;
 use crate::json;
 
@@ -329,6 +330,21 @@ pub struct Turn {
     /// The options sent with the request.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub options: Map<String, Value>,
+    /// `"json"` or the JSON Schema the reply had to follow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<Value>,
+    /// How long the model was to stay loaded, as Ollama reads it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_alive: Option<Value>,
+    /// The tools the model was offered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tools: Option<Value>,
+    /// The results of the calls of `parent`, sent before the prompt.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tool_results: Vec<ToolResult>,
+    /// The images of the prompt.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blobs: Vec<Blob>,
     /// What this turn costs when it is sent again.
     #[serde(default)]
     pub tokens: Tokens,
@@ -436,8 +452,11 @@ pub struct Sent {
     pub turns: u64,
     /// How many messages, system and new prompt included.
     pub messages: u64,
-    /// Bytes of their text.
+    /// Bytes of their text, and of the tools that were offered.
     pub bytes: u64,
+    /// How many images they had.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub images: u64,
     /// The context window asked of the server, in tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub num_ctx: Option<u64>,

@@ -1,6 +1,7 @@
 //! What a conversation is: ids, events, the fold over them, and the choice of what is sent.
 //! Values in, values out: no file, socket, clock or environment.
 
+pub mod attachment;
 pub mod context;
 pub mod event;
 pub mod fold;

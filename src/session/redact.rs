@@ -74,10 +74,8 @@ impl Hidden {
         let mut shown = masked.clone();
         let tokens = masked.tokens;
         for (name, ranges) in &self.fields {
-            if name == "tool_calls" {
-                masked.tool_calls = None;
-            } else if name == "references" {
-                masked.references.clear();
+            if hide_whole(&mut masked, name) {
+                hide_whole(&mut shown, name);
             } else if let Some(text) = text_of(&mut masked, name) {
                 *text = mask(text, ranges);
             }
@@ -87,8 +85,6 @@ impl Hidden {
                 *text = show(from, ranges);
             }
         }
-        shown.tool_calls.clone_from(&masked.tool_calls);
-        shown.references.clone_from(&masked.references);
         if shown.prompt != masked.prompt || shown.response != masked.response {
             // What was measured was another text; this much the new one has at most.
             shown.tokens.prompt = shown.prompt.len() as u64;
@@ -127,7 +123,8 @@ impl Hidden {
         if self.is_whole {
             return match name {
                 "prompt" | "response" => Some("\"\"".to_owned()),
-                "thinking" | "tool_calls" | "references" => None,
+                "thinking" | "tool_calls" | "tool_results" | "references" | "blobs" | "tools"
+                | "format" => None,
                 _ => Some(value.to_owned()),
             };
         }
@@ -145,6 +142,20 @@ impl Hidden {
             }
         }
     }
+}
+
+/// Hides a field that is no text, and so has no ranges; tells whether it is one.
+fn hide_whole(turn: &mut Turn, name: &str) -> bool {
+    match name {
+        "tool_calls" => turn.tool_calls = None,
+        "tool_results" => turn.tool_results.clear(),
+        "references" => turn.references.clear(),
+        "blobs" => turn.blobs.clear(),
+        "tools" => turn.tools = None,
+        "format" => turn.format = None,
+        _ => return false,
+    }
+    true
 }
 
 /// Returns a field of a turn that is text.

@@ -11,6 +11,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use super::Durability;
+use super::blobs::{self, NewBlob};
 use super::files::{Access, Dir, Doing};
 use super::layout::LOG;
 use super::lock::LockFile;
@@ -30,6 +31,7 @@ pub struct Writer<'a> {
     patience: Duration,
     id: SessionId,
     lock_file: LockFile,
+    blobs: &'a [NewBlob],
 }
 
 /// What an append did.
@@ -82,7 +84,15 @@ impl<'a> Writer<'a> {
             patience,
             id,
             lock_file,
+            blobs: &[],
         })
+    }
+
+    /// Adds blobs that the events will name: they are on disk before those are written.
+    #[must_use]
+    pub fn with_blobs(mut self, blobs: &'a [NewBlob]) -> Self {
+        self.blobs = blobs;
+        self
     }
 
     /// Appends the events `decide` returns. A session the snapshot found empty is made if it is
@@ -104,12 +114,24 @@ impl<'a> Writer<'a> {
             patience,
             id,
             lock_file,
+            blobs,
         } = self;
         let known = snapshot.session.created.is_some();
+        if !blobs.is_empty() {
+            // Before the lock is taken, for they are synced.
+            let (dir, made) = open_or_make(sessions, id, known)?;
+            blobs::write(&dir, blobs, durability)?;
+            if made && durability == Durability::Full {
+                sync_dir(sessions)?;
+            }
+        }
         let lock = lock_file
             .lock(locks, patience)
             .map_err(|error| error.session(id))?;
         let (dir, made_dir) = open_or_make(sessions, id, known)?;
+        if !blobs::are_there(&dir, blobs) {
+            blobs::write(&dir, blobs, durability)?;
+        }
         let path = dir.path_of(LOG);
         let (log, made_log) = match dir.open_file(LOG, Access::Append) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
@@ -156,6 +178,7 @@ pub(super) fn create(
     id: SessionId,
     durability: Durability,
     bodies: Vec<Body>,
+    blobs: &[NewBlob],
 ) -> Result<Appended> {
     let (ids, bytes) = encode(bodies, None, 0, false)?;
     let name = id.to_string();
@@ -172,18 +195,17 @@ pub(super) fn create(
         .open_dir(&name)
         .doing("open the session", sessions.path_of(&name))?;
     let path = dir.path_of(LOG);
-    let written = dir
-        .create_file(LOG)
-        .and_then(|log| write_whole(&log, &bytes, 0).map(|()| log));
-    let log = match written {
-        Ok(log) => log,
-        Err(cause) => {
-            // What stays in spite of this is a directory without an event: not a session.
-            let _ = dir.remove_file(LOG);
-            let _ = sessions.remove_dir(&name);
-            return Err(cause).doing("write", &path);
-        }
-    };
+    let written = blobs::write(&dir, blobs, durability).and_then(|()| {
+        let log = dir.create_file(LOG);
+        log.and_then(|log| write_whole(&log, &bytes, 0).map(|()| log))
+            .doing("write", &path)
+    });
+    let log = written.inspect_err(|_| {
+        // What stays in spite of this is a directory without an event: not a session.
+        let _ = dir.remove_file(LOG);
+        blobs::remove(&dir, blobs);
+        let _ = sessions.remove_dir(&name);
+    })?;
     if durability == Durability::Full {
         sync_log(&log, &dir, true)?;
         sync_dir(sessions)?;
@@ -331,7 +353,7 @@ mod tests {
         let id = SessionId::from_parts(1, 1);
         let make = || {
             let bodies = vec![Body::Set(Settings::default())];
-            create(&sessions, id, Durability::Relaxed, bodies)
+            create(&sessions, id, Durability::Relaxed, bodies, &[])
         };
         assert_eq!(make().expect("it is new").ids.len(), 1);
         let error = make().expect_err("it is there");

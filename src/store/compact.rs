@@ -22,6 +22,7 @@ use std::collections::BTreeSet;
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 
 use super::append::refuse_newer;
+use super::blobs::names_in;
 use super::files::{Access, Dir, Doing};
 use super::layout::{BLOBS, DAMAGED, LOG, TEMPORARY, is_blob_name};
 use super::lines::{Found, Line, Log, Logs};
@@ -404,10 +405,8 @@ fn unnamed_blobs(dir: &Dir, plan: &Plan, logs: &Logs) -> Result<BTreeSet<String>
         if unnamed.is_empty() {
             break;
         }
-        let raw = logs.raw(line)?;
-        let words = raw.split(|b| !b.is_ascii_hexdigit());
-        for word in words.filter_map(|word| str::from_utf8(word).ok()) {
-            unnamed.remove(word);
+        for name in names_in(&plan.line(logs, line)?) {
+            unnamed.remove(name);
         }
     }
     Ok(unnamed)

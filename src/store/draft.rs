@@ -17,6 +17,7 @@ use super::lock;
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::json;
+use crate::session::attachment::Attachments;
 use crate::session::event::{Reference, Settings, Timestamp};
 use crate::session::id::{EventId, SessionId};
 
@@ -47,6 +48,9 @@ pub struct Draft {
     /// Whether thinking was asked for, and how much.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub think: Option<Value>,
+    /// What goes with the prompt; images whole, for the session may not be there yet.
+    #[serde(default, skip_serializing_if = "Attachments::is_empty")]
+    pub attachments: Attachments,
     /// Why there is no turn: what went to stderr. Absent under way and after a kill.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Value>,

@@ -9,11 +9,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io;
+use std::io::{self, Seek as _};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::append::write_whole;
+use super::blobs::hash_of;
 use super::files::{Access, Dir, Doing};
 use super::layout::{BLOBS, LOG, PURGED, SESSIONS, TEMPORARY, is_blob_name};
 use super::lock::LockFile;
@@ -44,6 +45,8 @@ pub struct Merged {
     pub purged: Vec<SessionId>,
     /// Sessions of which the other copy has damaged places, and how many; those are not copied.
     pub damaged: Vec<(SessionId, usize)>,
+    /// Blobs of the other copy whose bytes are not what their name says; those are not copied.
+    pub damaged_blobs: Vec<(SessionId, String)>,
     /// Sessions that could not be read on one of the sides.
     pub refused: Vec<(SessionId, Error)>,
 }
@@ -182,8 +185,10 @@ pub(super) fn merge(
             id,
             durability,
         };
-        let added = session.add(&theirs)?;
+        let (added, damaged) = session.add(&theirs)?;
         merged.events += added;
+        let damaged = damaged.into_iter().map(|name| (id, name));
+        merged.damaged_blobs.extend(damaged);
         if !is_here {
             merged.added.push(id);
         } else if added > 0 {
@@ -268,8 +273,9 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
-    /// Adds what is missing, seen again under the session's lock. Returns how many events that is.
-    fn add(&self, theirs: &Theirs) -> Result<u64> {
+    /// Adds what is missing, seen again under the session's lock. Returns how many events that is,
+    /// and the blobs that are damaged over there.
+    fn add(&self, theirs: &Theirs) -> Result<(u64, Vec<String>)> {
         let Writable {
             store,
             locks,
@@ -285,11 +291,11 @@ impl Session<'_> {
             bytes.push(b'\n');
         }
         let Some(dir) = dir else {
-            self.create(theirs, &bytes)?;
-            return Ok(lines.len() as u64);
+            let damaged = self.create(theirs, &bytes)?;
+            return Ok((lines.len() as u64, damaged));
         };
         // What a line names is there before the line is.
-        self.copy_blobs(theirs, &dir)?;
+        let damaged = self.copy_blobs(theirs, &dir)?;
         if !lines.is_empty() {
             let path = dir.path_of(LOG);
             let log = match dir.open_file(LOG, Access::Append) {
@@ -304,20 +310,20 @@ impl Session<'_> {
                 dir.sync().doing("sync", dir.path())?;
             }
         }
-        Ok(lines.len() as u64)
+        Ok((lines.len() as u64, damaged))
     }
 
     /// Makes the session beside the others and gives it its name when it is whole.
-    fn create(&self, theirs: &Theirs, bytes: &[u8]) -> Result<()> {
+    fn create(&self, theirs: &Theirs, bytes: &[u8]) -> Result<Vec<String>> {
         let sessions = &self.writable.store.sessions;
         let name = temporary_name();
         let path = sessions.path_of(&name);
         sessions.make_dir(&name).doing("make", &path)?;
-        let fill = || -> Result<()> {
+        let fill = || -> Result<Vec<String>> {
             let dir = sessions.open_dir(&name).doing("open", &path)?;
             let log = dir.create_file(LOG).doing("make", dir.path_of(LOG))?;
             write_whole(&log, bytes, 0).doing("write", dir.path_of(LOG))?;
-            self.copy_blobs(theirs, &dir)?;
+            let damaged = self.copy_blobs(theirs, &dir)?;
             if self.durability == Durability::Full {
                 log.sync_data().doing("sync", dir.path_of(LOG))?;
                 dir.sync().doing("sync", &path)?;
@@ -325,7 +331,8 @@ impl Session<'_> {
             let id = self.id.to_string();
             sessions
                 .rename(&name, &id)
-                .doing("make the session", sessions.path_of(&id))
+                .doing("make the session", sessions.path_of(&id))?;
+            Ok(damaged)
         };
         fill().inspect_err(|_| {
             // It has no name that anybody reads.
@@ -333,33 +340,46 @@ impl Session<'_> {
         })
     }
 
-    /// Copies the blobs that are not in `here` yet.
-    fn copy_blobs(&self, theirs: &Theirs, here: &Dir) -> Result<()> {
+    /// Copies the blobs that are not in `here` yet, or not in their full length. Returns those
+    /// that are damaged over there.
+    fn copy_blobs(&self, theirs: &Theirs, here: &Dir) -> Result<Vec<String>> {
         let Some((from, names)) = &theirs.blobs else {
-            return Ok(());
+            return Ok(Vec::new());
         };
         let to = open_or_make_dir(here, BLOBS)?;
-        let mut copied = false;
+        let (mut copied, mut damaged) = (false, Vec::new());
         for name in names {
-            match to.stat(name) {
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                    self.copy_blob(from, &to, name)?;
-                    copied = true;
+            let length = |dir: &Dir| dir.stat(name).map(|stat| stat.st_size);
+            let is_here = match length(&to) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => false,
+                here => {
+                    let here = here.doing("look at", to.path_of(name))?;
+                    length(from).is_ok_and(|there| there == here)
                 }
-                there => drop(there.doing("look at", to.path_of(name))?),
+            };
+            if !is_here {
+                let is_sound = self.copy_blob(from, &to, name)?;
+                copied |= is_sound;
+                damaged.extend((!is_sound).then(|| name.clone()));
             }
         }
         if copied && self.durability == Durability::Full {
             to.sync().doing("sync", to.path())?;
         }
-        Ok(())
+        Ok(damaged)
     }
 
-    fn copy_blob(&self, from: &Dir, to: &Dir, name: &str) -> Result<()> {
+    /// Copies a blob if its bytes are what its name says; tells whether they are.
+    fn copy_blob(&self, from: &Dir, to: &Dir, name: &str) -> Result<bool> {
         let source = from.open_file(name, Access::Read);
         let mut source = source.doing("open", from.path_of(name))?;
+        let hash = hash_of(&mut source).doing("read", from.path_of(name))?;
+        if hash != name {
+            return Ok(false);
+        }
         let temporary = temporary_name();
         let mut copy = || -> io::Result<()> {
+            source.rewind()?;
             let mut target = to.create_file(&temporary)?;
             io::copy(&mut source, &mut target)?;
             if self.durability == Durability::Full {
@@ -370,7 +390,7 @@ impl Session<'_> {
         let copied = copy().inspect_err(|_| {
             let _ = to.remove_file(&temporary);
         });
-        copied.doing("write", to.path_of(name))
+        copied.map(|()| true).doing("write", to.path_of(name))
     }
 }
 

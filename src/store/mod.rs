@@ -12,6 +12,7 @@
 //! [`Store::read`] do not know of.
 
 pub mod append;
+pub mod blobs;
 pub mod compact;
 pub mod config;
 pub mod draft;
@@ -41,6 +42,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use append::{Appended, Writer};
+use blobs::NewBlob;
 use compact::Compaction;
 use draft::{Draft, FoundDraft, OpenDraft};
 use files::{Access, Dir, Doing, check_owner};
@@ -57,6 +59,7 @@ use verify::{Finding, Report};
 use crate::clock;
 use crate::error::{Code, Error, Result};
 use crate::progress::Progress;
+use crate::session::attachment::Blob;
 use crate::session::event::{Body, Timestamp};
 use crate::session::fold::Session;
 use crate::session::id::{EventId, SessionId, SessionRef};
@@ -183,6 +186,16 @@ impl Store {
         read::read(&self.sessions, id, extent)
     }
 
+    /// Reads a blob of a session.
+    ///
+    /// # Errors
+    /// Why it cannot be used, in words: it is gone, or its bytes are not those that were stored.
+    pub fn read_blob(&self, id: SessionId, blob: &Blob) -> std::result::Result<Vec<u8>, String> {
+        let session = self.sessions.open_dir(&id.to_string());
+        let session = session.map_err(|cause| cause.to_string())?;
+        blobs::read(&session, blob)
+    }
+
     /// Returns the bytes of all files of a session.
     #[must_use]
     pub fn bytes_of(&self, id: SessionId) -> u64 {
@@ -306,7 +319,21 @@ impl Writable<'_> {
         durability: Durability,
         bodies: Vec<Body>,
     ) -> Result<Appended> {
-        append::create(&self.store.sessions, id, durability, bodies)
+        self.create_with(id, durability, bodies, &[])
+    }
+
+    /// Makes a session whose events name blobs: those are on disk first.
+    ///
+    /// # Errors
+    /// As [`Writable::create`].
+    pub fn create_with(
+        &self,
+        id: SessionId,
+        durability: Durability,
+        bodies: Vec<Body>,
+        blobs: &[NewBlob],
+    ) -> Result<Appended> {
+        append::create(&self.store.sessions, id, durability, bodies, blobs)
     }
 
     /// Writes a draft and holds it for as long as the value lives.

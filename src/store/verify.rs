@@ -5,6 +5,7 @@
 //! at 48 bytes each. A [`Kind`] is either a problem, which `repair.rs` can put right if anything
 //! can, or something that is good to know and right as it is: readers are built for it.
 
+use std::collections::BTreeSet;
 use std::collections::hash_map::DefaultHasher;
 use std::fs::File;
 use std::hash::{Hash, Hasher};
@@ -15,15 +16,16 @@ use rustix::fs::{FileType, Stat};
 use serde::Deserialize;
 
 use super::Store;
+use super::blobs::hash_of;
 use super::files::{Access, Dir, not_a_file};
 use super::layout::{
-    DAMAGED, DIRECTORY_MODE, DRAFT_SUFFIX, FILE_MODE, LOCKS, LOG, OPEN, PURGED, SESSIONS,
-    TEMPORARY, TRASH, is_log_name,
+    BLOBS, DAMAGED, DIRECTORY_MODE, DRAFT_SUFFIX, FILE_MODE, LOCKS, LOG, OPEN, PURGED, SESSIONS,
+    TEMPORARY, TRASH, is_blob_name, is_log_name,
 };
 use super::log::{Damage, FromStart, Scanned, Sink, scan, trim};
 use crate::error::Result;
 use crate::progress::Steps;
-use crate::session::event::{Event, Timestamp, VERSION};
+use crate::session::event::{Body, Event, Timestamp, VERSION};
 use crate::session::id::{EventId, SessionId};
 
 /// How far ahead of this clock an id may be before that is worth telling.
@@ -69,6 +71,10 @@ kinds! {
     WrongOwner = "wrong_owner", true;
     /// A line of the receipts that is none.
     DamagedReceipt = "damaged_receipt", true;
+    /// A blob that a turn names and that is not there.
+    MissingBlob = "missing_blob", true;
+    /// A blob whose bytes are not those that were stored.
+    DamagedBlob = "damaged_blob", true;
     /// What cannot be read at all.
     Unreadable = "unreadable", true;
     /// An unfinished last line: a write under way, or one that was cut short.
@@ -85,6 +91,8 @@ kinds! {
     ForeignName = "foreign_name", false;
     /// A file that was being written, removed or moved aside.
     Leftover = "leftover", false;
+    /// A blob no turn names: a turn was cut short, or is on its way.
+    UnreferencedBlob = "unreferenced_blob", false;
     /// A turn that failed or was killed.
     UnfinishedTurn = "unfinished_turn", false;
     /// A receipt of a session that is there: its purge was cut short, or it came back.
@@ -332,9 +340,11 @@ impl Verifier<'_> {
         let before = self.report.findings.len();
         let (mut events, mut in_order) = (0, true);
         let mut logs = Vec::new();
+        let mut named = BTreeSet::new();
         for name in names.into_iter().filter(|name| is_log_name(name)) {
             let place = place.below(&name);
-            if let Some((file, log)) = self.log(&dir, &name, &place) {
+            if let Some((file, mut log)) = self.log(&dir, &name, &place) {
+                named.append(&mut log.blobs);
                 events += log.events;
                 in_order &= log.in_order;
                 logs.push((place, file));
@@ -343,10 +353,53 @@ impl Verifier<'_> {
         if logs.len() > 1 || !in_order {
             self.conflicts(&logs);
         }
+        self.blobs(&dir, &named, &place.below(BLOBS));
         let has_problem = |findings: &[Finding]| findings.iter().any(|f| f.kind.is_problem());
         if events == 0 && !has_problem(&self.report.findings[before..]) {
             let message = "no session: it holds no event, as a first turn that was cut short";
             self.tell(place.found(Kind::NoEvent, message));
+        }
+    }
+
+    /// Compares the blobs there are with those that are named, and their bytes with their names.
+    fn blobs(&mut self, session: &Dir, named: &BTreeSet<String>, place: &Place) {
+        let mut there = BTreeSet::new();
+        if let Some(dir) = self.directory(session, BLOBS, place) {
+            self.leftovers(&dir, place);
+            let names = dir.names().unwrap_or_default();
+            for name in names.into_iter().filter(|name| is_blob_name(name)) {
+                self.blob(&dir, &name, named.contains(&name), &place.below(&name));
+                there.insert(name);
+            }
+        }
+        for name in named.difference(&there) {
+            let message = "a turn names it: what it has is not sent again";
+            self.tell(place.below(name).found(Kind::MissingBlob, message));
+        }
+    }
+
+    fn blob(&mut self, dir: &Dir, name: &str, is_named: bool, place: &Place) {
+        let Some(stat) = self.stat(dir, name, place) else {
+            return;
+        };
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            let message = format!("{} where a blob should be: it is not read", kind_of(&stat));
+            return self.tell(place.found(Kind::NotAFile, message));
+        }
+        self.permissions(&stat, place);
+        let hash = dir
+            .open_file(name, Access::Read)
+            .and_then(|mut file| hash_of(&mut file));
+        match self.readable(hash, place) {
+            Some(hash) if hash != name => {
+                let message = "its bytes are not what its name says: it is not sent again";
+                self.tell(place.found(Kind::DamagedBlob, message));
+            }
+            Some(_) if !is_named => {
+                let message = "no turn names it: compaction removes it when it is an hour old";
+                self.tell(place.found(Kind::UnreferencedBlob, message));
+            }
+            _ => {}
         }
     }
 
@@ -486,6 +539,8 @@ struct LogReader {
     future: Option<(Damage, u64)>,
     newer: Option<(Damage, u64)>,
     damage: Option<Damage>,
+    /// The blobs its turns name.
+    blobs: BTreeSet<String>,
 }
 
 impl LogReader {
@@ -501,6 +556,7 @@ impl LogReader {
             future: None,
             newer: None,
             damage: None,
+            blobs: BTreeSet::new(),
         }
     }
 
@@ -554,6 +610,10 @@ impl Sink for LogReader {
         self.events += 1;
         self.in_order &= self.last.is_none_or(|last| last < event.id);
         self.last = Some(event.id);
+        if let Body::Turn(turn) = &event.body {
+            let names = turn.blobs.iter().map(|blob| blob.sha256.clone());
+            self.blobs.extend(names);
+        }
         let here = Damage {
             offset,
             bytes: raw.len() as u64,

@@ -629,7 +629,7 @@ fn blobs_nobody_names_go_when_they_are_an_hour_old() {
     let [named, unnamed, young] = ["a", "b", "c"].map(|digit| digit.repeat(64));
     let log = env
         .log(&id)
-        .replace("\"model\":", &format!("\"blobs\":[\"{named}\"],\"model\":"));
+        .replace("\"model\":", &format!("\"new\":[\"{named}\"],\"model\":"));
     env.write(env.log_path(&id), log);
     for name in [&named, &unnamed, &young] {
         let path = env.write(session_dir(&env, &id).join("blobs").join(name), "bytes");

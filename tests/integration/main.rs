@@ -1,6 +1,7 @@
 //! The tests of the program: each runs the real binary in a home of its own against a scripted
 //! server in this process. One binary, so that it is linked once.
 
+mod attachments;
 mod by_hand;
 mod chat;
 mod chat_request;
@@ -49,6 +50,7 @@ mod streams;
 mod support;
 mod tables;
 mod talk;
+mod tools;
 mod verify;
 mod watch;
 mod window;

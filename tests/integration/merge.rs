@@ -177,13 +177,18 @@ fn what_was_purged_stays_away_unless_it_is_asked_for() {
 fn blobs_come_along_and_nothing_else_does() {
     let env = TestEnv::new();
     let (here, there, id) = parted(&env);
-    let blob = "ab".repeat(32);
+    // SHA-256 of "bytes".
+    let blob = "277089d91c0bdf4f2e6862ba7e4a07605119431f5d13f726dd352b06f1b206a9";
+    let rotten = "ab".repeat(32);
     let session = |store: &Path| store.join("sessions").join(&id);
-    env.write(session(&there).join("blobs").join(&blob), "bytes");
+    env.write(session(&there).join("blobs").join(blob), "bytes");
+    env.write(session(&there).join("blobs").join(&rotten), "bytes");
     env.write(session(&there).join("blobs/README"), "no blob");
     env.write(session(&there).join(".damaged-x"), "no log");
-    merge(&env, &here, &there);
-    let copied = fs::read_to_string(session(&here).join("blobs").join(&blob));
+    let told = merge(&env, &here, &there);
+    let warning = told["warnings"][0].as_str().expect("a warning");
+    assert!(warning.contains(&rotten), "{warning}");
+    let copied = fs::read_to_string(session(&here).join("blobs").join(blob));
     assert_eq!(copied.expect("a blob"), "bytes");
     let names = |dir: PathBuf| fs::read_dir(dir).expect("a directory").count();
     assert_eq!(

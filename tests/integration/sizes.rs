@@ -319,6 +319,7 @@ fn turn(at: u64, parent: Option<EventId>) -> Turn {
             turns: 100,
             messages: 201,
             bytes: 20_000,
+            images: 0,
             num_ctx: Some(65_536),
         },
         ..Turn::default()

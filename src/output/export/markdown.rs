@@ -7,6 +7,8 @@ use std::fmt::Write as _;
 
 use super::{Put, Stop};
 use crate::output::text::harmless;
+use crate::session::attachment::Asking;
+use crate::session::event::Turn;
 use crate::session::fold::SaidTurn;
 use crate::store::history::History;
 
@@ -35,7 +37,7 @@ pub(super) fn write(history: &History, put: &mut Put<'_>) -> Result<(), Stop> {
 
 fn turn(number: usize, said: &SaidTurn) -> String {
     let turn = &said.turn;
-    let mut text = section(&format!("{number}. User"), &turn.prompt);
+    let mut text = question(number, turn);
     let heading = format!(
         "{number}. Assistant: {} at {}",
         one_line(&turn.model),
@@ -53,6 +55,22 @@ fn turn(number: usize, said: &SaidTurn) -> String {
     let quoted: Vec<String> = quoted.collect();
     let _ = write!(text, "\n## {heading}\n\n{}\n", quoted.join("\n"));
     text.push_str(&body(&turn.response));
+    text
+}
+
+/// Returns the user's side of a turn: results of calls, the prompt, the names of its images.
+fn question(number: usize, turn: &Turn) -> String {
+    let mut text = String::new();
+    for result in &turn.tool_results {
+        let heading = format!("{number}. Tool {}", one_line(&result.name));
+        text.push_str(&section(&heading, &result.content));
+    }
+    if Asking::of(turn).has_prompt() {
+        text.push_str(&section(&format!("{number}. User"), &turn.prompt));
+    }
+    for blob in &turn.blobs {
+        let _ = write!(text, "\n[image: {}]\n", one_line(&blob.name));
+    }
     text
 }
 
