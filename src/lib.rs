@@ -9,6 +9,7 @@
 //! * [`progress`]: how far long work has come, for whoever shows it
 //! * [`json`]: JSON as it is written to disk and to standard output
 //! * [`signals`]: signals that end a call
+//! * [`wake`]: waiting for a moment or a signal
 //! * [`session`]: what a conversation is. Ids, events, the fold, the context plan. Pure
 //! * [`clock`]: the wall clock and randomness
 //! * [`tokens`]: how many tokens a text has
@@ -46,4 +47,5 @@ pub mod session;
 pub mod signals;
 pub mod store;
 pub mod tokens;
+pub mod wake;
 pub mod warning;

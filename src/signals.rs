@@ -165,6 +165,12 @@ fn handlers() -> io::Result<&'static Handlers> {
     }))
 }
 
+/// Tells whether this process ignores a signal, by its number.
+#[must_use]
+pub fn is_ignored(number: i32) -> bool {
+    ignored() >> (number - 1) & 1 == 1
+}
+
 /// Returns the signals this process ignores, the lowest bit being signal 1. Where the system
 /// does not tell, none.
 fn ignored() -> u64 {

@@ -119,6 +119,22 @@ pub enum Warning {
     },
     /// The reply had halves of surrogate pairs in it.
     SurrogatesReplaced,
+    /// Text that is never to be stored was taken out.
+    Withheld {
+        /// How many stretches.
+        stretches: usize,
+    },
+    /// A turn is under way that may say what is redacted.
+    UnsearchedTurn(EventId),
+    /// A draft that may say what is redacted cannot be read.
+    UnsearchedDraft(EventId),
+    /// What was moved aside as damage may say what is redacted.
+    UnsearchedDamage {
+        /// The session.
+        session: SessionId,
+        /// How many files.
+        files: usize,
+    },
     /// A session was not purged because a turn of it is under way.
     UnderWay(SessionId),
 }
@@ -217,6 +233,22 @@ impl fmt::Display for Warning {
             Self::SurrogatesReplaced => write!(
                 f,
                 "the reply had invalid characters in it, replaced by U+FFFD"
+            ),
+            Self::Withheld { stretches } => write!(
+                f,
+                "{stretches} stretches of text that fit [redact] in config.toml are stored as [redacted]; what was asked was sent so as well"
+            ),
+            Self::UnsearchedTurn(draft) => write!(
+                f,
+                "a turn is under way (draft {draft}): redact again when it has ended, or it will say what is hidden now"
+            ),
+            Self::UnsearchedDraft(draft) => write!(
+                f,
+                "the draft {draft} cannot be read and may say what is hidden: session drafts --clear removes it"
+            ),
+            Self::UnsearchedDamage { session, files } => write!(
+                f,
+                "{files} files of damage (.damaged-…) in session {session} may say what is hidden: --drop-damaged removes them"
             ),
             Self::UnderWay(session) => write!(
                 f,

@@ -42,13 +42,16 @@ def session(paths):
     if not all(stat.S_ISREG(os.lstat(path).st_mode) for path in paths): return None
     damage = sum(read(open(path, "rb").read(), events) for path in paths)
     of = lambda *types: [event for _, (_, event) in sorted(events.items()) if event["type"] in types]
+    hides = lambda event: [redact.get("fields") for redact in of("redact") if redact["turn"] == event["id"]]
+    ranges = lambda event, key: [r for fields in hides(event) for r in (fields or {}).get(key, [])]
     for event in of("session", "set"):
+        event = {key: show(value, ranges(event, key)) if key in ("system", "title") else value for key, value
+                 in event.items() if key not in ("options", "tags") or not any(key in (fields or {}) for fields in hides(event))}
         settings |= event | {key: settings[key] | event.get(key, {}) for key in ("options", "pins", "tags")}
     for event in of("prune"):
         horizon = event if event.get("back") or event["keep_from"] >= horizon.get("keep_from", "") else horizon
     kept = [turn["id"] for turn in horizon.get("keep", [])] + [id for id, pin in settings["pins"].items() if pin]
-    hides = lambda turn: [event.get("fields") for event in of("redact") if event["turn"] == turn["id"]]
-    turns = [{key: show(turn[key], [r for fields in hides(turn) for r in fields.get(key, [])])
+    turns = [{key: show(turn[key], ranges(turn, key))
               for key in ("prompt", "response", "thinking") if isinstance(turn.get(key), str)}
              | {"id": turn["id"], "in_context": turn["id"] >= horizon.get("keep_from", "") or turn["id"] in kept}
              for turn in of("turn") if all(hides(turn))]

@@ -10,6 +10,7 @@ mod config;
 mod display;
 mod env;
 mod find;
+mod house;
 mod options;
 mod references;
 mod session;
@@ -32,6 +33,7 @@ pub use find::{
     ListWanted, Moment, Part, SearchWanted, SessionFilter, ShowWanted, Sort, Span, StatsWanted,
     Told,
 };
+pub use house::{Cleanup, Condition, Redact, Retract, Sought, Update};
 pub use options::in_force;
 pub use transfer::{Export, ExportForm};
 pub use typed::Typed;
@@ -121,6 +123,12 @@ pub enum Command {
         /// Whether it is to stay.
         is_pinned: bool,
     },
+    /// Settings of sessions that are to change.
+    Update(Box<Update>),
+    /// Text that is to be hidden for ever.
+    Redact(Box<Redact>),
+    /// A turn that is to be hidden for ever.
+    Retract(Retract),
     /// A horizon that is to move now.
     Prune {
         /// The session.
@@ -159,6 +167,8 @@ pub enum Command {
     },
     /// The end of sessions that were not used for a while.
     Purge(Purge),
+    /// The end of sessions that were not used for a while, again and again.
+    Cleanup(Cleanup),
     /// The end of these sessions.
     Delete(Vec<SessionId>),
 }
@@ -180,8 +190,10 @@ impl Command {
                     || turn.system.as_ref().is_some_and(may_last)
                     || turn.attached.may_last()
             }
-            // A watch looks for signals itself.
-            Self::Watch { .. } | Self::PrintSchema(_) => false,
+            // These look for signals themselves.
+            Self::Watch { .. } => false,
+            Self::Cleanup(cleanup) => cleanup.every.is_none(),
+            Self::PrintSchema(_) => false,
             _ => true,
         }
     }
@@ -193,7 +205,7 @@ impl Command {
         match self {
             Self::Turn(turn) if turn.dry_run => &[Json, Compact],
             Self::Turn(_) => &[Json, Compact, Jsonl, Text],
-            Self::Watch { .. } => &[Json, Compact, Jsonl],
+            Self::Watch { .. } | Self::Cleanup(_) => &[Json, Compact, Jsonl],
             Self::Search(_) => &[Json, Compact, Jsonl, Text],
             Self::SessionInfo(_) => &[Json, Compact, Jsonl, Text, Markdown],
             Self::Stats(_) => &[Json, Compact, Table, Svg],

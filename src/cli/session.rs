@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use super::find::{List, Search, Show, Stats, session_of};
+use super::house::{RedactArgs, RetractArgs, UpdateArgs};
 use super::transfer::TypedExport;
 use super::typed::{TypedStrategy, context_tokens, session_ref};
 use super::{Command, DAY, Env, Purge, Selection, age, usage};
@@ -25,6 +26,12 @@ pub(super) enum Verb {
     Search(Search),
     /// Add up turns, tokens and failures: in all, by model and by day
     Stats(Stats),
+    /// Change title, tags, model, system prompt, budget or pruning of sessions
+    Update(UpdateArgs),
+    /// Hide a turn at once and for ever: from every output and from the model
+    Retract(RetractArgs),
+    /// Hide text that fits a pattern at once and for ever: from every output and from the model
+    Redact(RedactArgs),
     /// Keep a turn in the context, whatever leaves it
     Pin(Turn),
     /// Let a pinned turn leave the context like any other
@@ -199,23 +206,34 @@ fn short(age: Duration) -> String {
 
 impl Unused {
     fn command(&self) -> Command {
-        let Self {
-            older_than,
-            model,
-            tag,
-            dry_run,
-        } = self;
-        let mut asked = format!("session purge --older-than {}", short(*older_than));
-        for (flag, value) in [("--model", model), ("--tag", tag)] {
-            asked.extend(value.iter().map(|value| format!(" {flag} {value}")));
-        }
-        Command::Purge(Purge {
-            unused_for: *older_than,
-            model: model.clone(),
-            tag: tag.clone(),
-            dry_run: *dry_run,
-            asked,
-        })
+        Command::Purge(purge(
+            "session purge",
+            self.older_than,
+            &self.model,
+            &self.tag,
+            self.dry_run,
+        ))
+    }
+}
+
+/// Returns what a purge is asked for, by the verb that asks.
+pub(super) fn purge(
+    verb: &str,
+    older_than: Duration,
+    model: &Option<String>,
+    tag: &Option<String>,
+    dry_run: bool,
+) -> Purge {
+    let mut asked = format!("{verb} --older-than {}", short(older_than));
+    for (flag, value) in [("--model", model), ("--tag", tag)] {
+        asked.extend(value.iter().map(|value| format!(" {flag} {value}")));
+    }
+    Purge {
+        unused_for: older_than,
+        model: model.clone(),
+        tag: tag.clone(),
+        dry_run,
+        asked,
     }
 }
 
@@ -237,6 +255,9 @@ impl Verb {
             }),
             Self::Export(export) => export.command(),
             Self::Show(show) => show.command(),
+            Self::Update(update) => update.command(),
+            Self::Retract(retract) => retract.command(),
+            Self::Redact(redact) => redact.command(),
             Self::Pin(turn) => Ok(Command::Pin {
                 turn: turn.address()?,
                 is_pinned: true,
@@ -271,8 +292,12 @@ impl Named {
 
 impl Turn {
     fn address(&self) -> Result<Address> {
-        self.address.parse().map_err(|_| no_turn(&self.address))
+        turn_address(&self.address)
     }
+}
+
+pub(super) fn turn_address(text: &str) -> Result<Address> {
+    text.parse().map_err(|_| no_turn(text))
 }
 
 pub(super) fn no_turn(text: &str) -> Error {

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::attachments::Attachments;
 use super::display::{Color, Display};
+use super::house::CleanupArgs;
 use super::options::TypedOptions;
 use super::references::References;
 use super::session::Verb;
@@ -142,6 +143,8 @@ enum LongForm {
     /// Manage what is stored
     #[command(subcommand)]
     Session(Verb),
+    /// Remove sessions that were not used for a while, once or as a process that goes on; one JSON object a line
+    Cleanup(CleanupArgs),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -218,8 +221,10 @@ impl Typed {
     }
 
     fn command(self, env: &Env) -> Result<Command> {
-        if let Some(LongForm::Session(verb)) = &self.long_form {
-            return verb.command(env);
+        match &self.long_form {
+            Some(LongForm::Session(verb)) => return verb.command(env),
+            Some(LongForm::Cleanup(cleanup)) => return Ok(cleanup.command()),
+            None => {}
         }
         let utilities = [
             ("--list-sessions", self.list_sessions),

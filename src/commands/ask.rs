@@ -10,6 +10,7 @@ use super::messages::Images;
 use super::recall::{Recalled, recall};
 use super::request::{self, Planned, Request};
 use super::window::Remembered;
+use super::withhold::Withhold;
 use super::{Answer, Outcome, summary, window};
 use crate::cli::{Server, Turn, in_force};
 use crate::clock;
@@ -45,6 +46,8 @@ pub(super) struct Call<'a> {
     /// What the flags say of the session, from this turn on.
     pub(super) given: Settings,
     recalled: OnceCell<Recalled>,
+    /// What is never to be stored.
+    pub(super) withhold: Withhold,
     backend: Backend,
 }
 
@@ -62,19 +65,31 @@ impl<'a> Call<'a> {
     /// # Errors
     /// `usage` for a prompt that cannot be read, `reference` for what it refers to if that is to
     /// matter, `config` for a server that cannot be meant.
-    pub(super) fn new(turn: &'a Turn) -> Result<Self> {
+    pub(super) fn new(turn: &'a Turn, never_stored: &[String]) -> Result<Self> {
+        let withhold = Withhold::new(never_stored)?;
         let expanded = prompt::read_expanded(&turn.prompt, &turn.references)?;
-        let attachments = attachments::read(&turn.attached)?;
+        let mut attachments = attachments::read(&turn.attached)?;
+        for result in &mut attachments.tool_results {
+            result.content = withhold.text(std::mem::take(&mut result.content));
+        }
+        let mut references = expanded.references;
+        for reference in &mut references {
+            reference.path = withhold.text(std::mem::take(&mut reference.path));
+            reference.error = reference.error.take().map(|text| withhold.text(text));
+        }
+        let mut given = given(turn)?;
+        given.system = given.system.map(|text| withhold.text(text));
         Ok(Self {
             turn,
-            prompt: expanded.text,
-            references: expanded.references,
+            prompt: withhold.text(expanded.text),
+            references,
             reference_warnings: expanded.warnings,
             blobs: attachments.blobs(),
             new_blobs: new_blobs(&attachments)?,
             attachments,
-            given: given(turn)?,
             recalled: OnceCell::new(),
+            given,
+            withhold,
             backend: backend(&turn.server)?,
         })
     }
@@ -311,7 +326,7 @@ impl<'a> Call<'a> {
             planned.earlier_summary(),
             &turns,
         ) {
-            Ok(summary) => Ok(planned.request(Some(summary))),
+            Ok(summary) => Ok(planned.request(Some(self.withhold.text(summary)))),
             Err(error) if summary::ends_the_turn(&error) => Err(Failure::of(error)),
             Err(error) => {
                 warnings.push(Warning::NotSummarized {

@@ -113,6 +113,12 @@ impl Horizon {
         })
     }
 
+    /// Returns the same with its summary, or without.
+    pub(super) fn with_summary(self, is_wanted: bool) -> Self {
+        let summary = self.summary.filter(|_| is_wanted);
+        Self { summary, ..self }
+    }
+
     /// Returns the event for a session as it is now.
     pub(super) fn event(self, session: &Session, settings: Settings) -> Prune {
         let from_on = session
@@ -205,9 +211,14 @@ impl Keep<'_> {
     ) -> Result<Kept> {
         let mut concurrent = Vec::new();
         let writer = writer.with_blobs(self.blobs);
+        let known = snapshot.session.redactions();
         let appended = writer.append(snapshot, durability, |found: Found<'_>| {
             concurrent = found.concurrent;
-            Ok(self.events(found.session, found.is_shuffled, &concurrent))
+            // A summary made before something was hidden may say it.
+            let is_clean = found.session.redactions() == known;
+            let horizon = self.horizon.map(|horizon| horizon.with_summary(is_clean));
+            let keep = Keep { horizon, ..self };
+            Ok(keep.events(found.session, found.is_shuffled, &concurrent))
         })?;
         Ok(Kept::new(&appended, concurrent))
     }

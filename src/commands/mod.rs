@@ -3,6 +3,7 @@
 //! A command returns what is to be printed and never prints it.
 
 mod ask;
+mod cleanup;
 mod compact;
 mod context;
 mod drafts;
@@ -18,14 +19,18 @@ mod place;
 mod prune;
 mod purge;
 mod recall;
+mod redact;
 mod request;
+mod retract;
 mod search;
 mod stats;
 mod summary;
 mod turn;
+mod update;
 mod verify;
 mod watch;
 mod window;
+mod withhold;
 
 pub use watch::Watch;
 
@@ -93,6 +98,9 @@ pub fn run(
         Command::SessionInfo(wanted) => info::run(wanted, invocation),
         Command::SentContext { session, turn } => context::run(session, *turn, invocation),
         Command::Pin { turn, is_pinned } => pin::run(turn, *is_pinned, invocation),
+        Command::Update(update) => update::run(update, invocation),
+        Command::Redact(redact) => redact::run(redact, invocation),
+        Command::Retract(retract) => retract::run(retract, invocation),
         Command::Prune {
             session,
             strategy,
@@ -112,6 +120,7 @@ pub fn run(
             drop_pruned,
         } => compact::run(sessions, *drop_pruned, progress, invocation),
         Command::Purge(which) => purge::run(which, invocation),
+        Command::Cleanup(cleanup) => cleanup::run(cleanup, invocation),
         Command::Delete(ids) => purge::delete(ids, invocation),
         Command::Drafts => drafts::list(invocation),
         Command::ClearDrafts => drafts::clear(invocation),

@@ -84,7 +84,9 @@ pub(super) fn run(wanted: &Wanted<'_>, invocation: &Invocation) -> Result<Outcom
     if let Some(horizon) = Horizon::of(&session, choice) {
         let writable = store.for_writing(invocation.lock_timeout)?;
         let writer = writable.writer(id)?;
+        let known = session.redactions();
         writer.append(snapshot, invocation.durability, |found| {
+            let horizon = horizon.with_summary(found.session.redactions() == known);
             let settings = found.session.settings.clone();
             Ok(vec![Body::Prune(horizon.event(found.session, settings))])
         })?;

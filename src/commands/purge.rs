@@ -1,6 +1,7 @@
 //! The deliberate end of sessions: of those that were not used for a while, and of those that were
 //! named.
 
+use std::path::Path;
 use std::time::Duration;
 
 use super::{Answer, Outcome};
@@ -20,19 +21,34 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Purges every session that was not used for so long, and drafts as old. A session with a turn
 /// under way is left and named.
 pub(super) fn run(which: &Purge, invocation: &Invocation) -> Result<Outcome> {
+    let root = invocation.store.path()?;
+    round(which, root, invocation.lock_timeout, &|| true)?.outcome()
+}
+
+/// Does the same for who comes back: the store at `root` as it is now, session after session for as
+/// long as `goes_on` says so.
+///
+/// # Errors
+/// `store_*` when the store cannot be opened or listed.
+pub(super) fn round(
+    which: &Purge,
+    root: &Path,
+    patience: Duration,
+    goes_on: &dyn Fn() -> bool,
+) -> Result<Round> {
     let mut gone = Gone::default();
-    if let Some(store) = Store::open(invocation.store.path()?)? {
+    if let Some(store) = Store::open(root)? {
         let cut = Cut {
             which,
             now: clock::now(),
         };
-        let writable = writable(&store, !which.dry_run, invocation)?;
+        let writable = writable(&store, !which.dry_run, patience)?;
         if let Some(writable) = &writable {
             sweep_drafts(&store, writable, |settings, made| {
                 cut.reaches(settings, Some(made))
             })?;
         }
-        for id in store.ids()? {
+        for id in store.ids()?.into_iter().take_while(|_| goes_on()) {
             match store.read(id, Extent::History) {
                 Ok(Some(snapshot)) if cut.takes(&snapshot.session) => {
                     gone.end(id, &store, writable.as_ref(), &which.asked, |now| {
@@ -47,7 +63,36 @@ pub(super) fn run(which: &Purge, invocation: &Invocation) -> Result<Outcome> {
             }
         }
     }
-    gone.outcome(which.dry_run, &of_which(which))
+    Ok(gone.round(which.dry_run, &of_which(which)))
+}
+
+/// What one round came to.
+#[derive(Debug)]
+pub(super) struct Round {
+    pub(super) purged: Purged,
+    pub(super) warnings: Vec<Warning>,
+    /// The first session that could not be ended, and why.
+    pub(super) failure: Option<Error>,
+}
+
+impl Round {
+    fn outcome(self) -> Result<Outcome> {
+        let Self {
+            purged,
+            warnings,
+            failure,
+        } = self;
+        let failure = match failure {
+            Some(error) if purged.sessions.is_empty() => return Err(error),
+            failure => failure,
+        };
+        Ok(Outcome {
+            answer: Answer::Report(Box::new(purged)),
+            warnings,
+            notes: Vec::new(),
+            failure,
+        })
+    }
 }
 
 /// Purges the sessions of these ids, and their drafts, if all of them are there.
@@ -59,7 +104,7 @@ pub(super) fn delete(ids: &[SessionId], invocation: &Invocation) -> Result<Outco
             return Err(not_found(id).session(id));
         }
     }
-    let writable = writable(&store, true, invocation)?;
+    let writable = writable(&store, true, invocation.lock_timeout)?;
     for id in ids {
         gone.end(*id, &store, writable.as_ref(), "session delete", |_| true)?;
     }
@@ -73,19 +118,19 @@ pub(super) fn delete(ids: &[SessionId], invocation: &Invocation) -> Result<Outco
             }
         }
     }
-    gone.outcome(false, "")
+    gone.round(false, "").outcome()
 }
 
 /// Opens the store for writing, if it is to be written, and sweeps it.
 fn writable<'a>(
     store: &'a Store,
     is_written: bool,
-    invocation: &Invocation,
+    patience: Duration,
 ) -> Result<Option<Writable<'a>>> {
     if !is_written {
         return Ok(None);
     }
-    let writable = store.for_writing(invocation.lock_timeout)?;
+    let writable = store.for_writing(patience)?;
     writable.sweep();
     Ok(Some(writable))
 }
@@ -133,33 +178,28 @@ impl Gone {
         Ok(())
     }
 
-    fn outcome(self, dry_run: bool, of_which: &str) -> Result<Outcome> {
+    fn round(self, dry_run: bool, of_which: &str) -> Round {
         let Self {
             sessions,
             bytes,
             warnings,
             failure,
         } = self;
-        let failure = match failure {
-            Some(error) if sessions.is_empty() => return Err(error),
-            failure => failure,
-        };
         let removed = sessions.len();
         let verb = if dry_run { "Would remove" } else { "Removed" };
         let noun = if removed == 1 { "session" } else { "sessions" };
-        Ok(Outcome {
-            answer: Answer::Report(Box::new(Purged {
+        Round {
+            purged: Purged {
                 dry_run,
                 removed,
                 message: format!("{verb} {removed} {noun}{of_which}"),
                 sessions,
                 bytes_freed: bytes,
                 warnings: Vec::new(),
-            })),
+            },
             warnings,
-            notes: Vec::new(),
             failure,
-        })
+        }
     }
 }
 

@@ -33,7 +33,7 @@ pub(super) fn run(
     invocation: &Invocation,
     on_piece: &mut dyn FnMut(&Chunk),
 ) -> Result<Outcome> {
-    let call = Call::new(turn)?;
+    let call = Call::new(turn, &invocation.redact)?;
     if turn.memory == Memory::None {
         return without_session(&call, invocation, on_piece);
     }
@@ -78,7 +78,11 @@ fn without_session(
         same_system: true,
     };
     let usage = exchange.context_usage(settings.budget(), None);
-    let warnings = warnings.into_iter().chain(exchange.warnings()).collect();
+    let warnings = warnings
+        .into_iter()
+        .chain(exchange.warnings())
+        .chain(call.withhold.warning())
+        .collect();
     let notes = call.notes(&request, &settings);
     let report = TurnReport::new(model, reply, usage).referring_to(&call.references);
     Ok(Outcome {
@@ -156,7 +160,13 @@ fn in_session(
         Ok(asked) => asked,
         Err(failure) => {
             let error = failure.error.session(id);
-            draft.fail(&error, failure.partial.content, failure.partial.thinking);
+            let content = call.withhold.text(failure.partial.content);
+            let thinking = failure.partial.thinking;
+            draft.fail(
+                &error,
+                content,
+                thinking.map(|text| call.withhold.text(text)),
+            );
             return Err(error);
         }
     };
@@ -164,9 +174,10 @@ fn in_session(
     call.doubt_window(&settings, &store, &reply);
     let model = call.model(&settings);
     let same_system = session.settings.system == settings.system;
+    let stored = call.withhold.reply(&reply);
     let exchange = Exchange {
         request: &request,
-        reply: &reply,
+        reply: &stored,
         model,
         think: call.turn.think.as_ref(),
         carried: call.carried(),
@@ -179,6 +190,7 @@ fn in_session(
         .chain(warnings)
         .chain(exchange.warnings())
         .chain((dropped_now > 0).then(|| pruned(dropped_now, &request)))
+        .chain(call.withhold.warning())
         .collect();
     let turn = exchange.event(&call.prompt, &call.references);
     let keep = Keep {
@@ -220,7 +232,7 @@ fn in_session(
         }
         Err(error) => {
             let error = error.session(id);
-            draft.fail(&error, reply.content.clone(), reply.thinking.clone());
+            draft.fail(&error, stored.content.clone(), stored.thinking.clone());
             (
                 TurnStatus {
                     id: None,

@@ -6,6 +6,7 @@
 mod color;
 pub mod export;
 pub mod found;
+pub mod house;
 mod list;
 mod progress;
 mod references;
@@ -27,6 +28,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 
 pub use color::Palette;
+pub use house::*;
 pub use progress::progress_of;
 pub use references::ReferenceReport;
 pub use report::{Report, Stream};

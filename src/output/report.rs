@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use super::{
     Cleared, Compactions, DraftList, ExportReport, MergeReport, Page, Pinned, PlanReport, Pruned,
-    Purged, Reindexed, SentReport, Verified,
+    Purged, Redactions, Reindexed, Retracted, SentReport, Updates, Verified,
 };
 use crate::cli::Output;
 use crate::error::Result;
@@ -68,7 +68,10 @@ reports!(
     PlanReport,
     Pruned,
     Purged,
+    Redactions,
     Reindexed,
+    Retracted,
     SentReport,
+    Updates,
     Verified,
 );

@@ -13,9 +13,9 @@ use serde_json::Value;
 
 use super::found::{Found, FoundIn, FoundSession};
 use super::{
-    Cleared, Compactions, DraftList, ExportReport, MergeReport, Piece, Pinned, PlanReport, Pruned,
-    Purged, Reindexed, Report, SaidMessage, Seen, SentReport, SessionInfo, SessionList, Stats,
-    TurnReport, Verified,
+    CleanupLine, Cleared, Compactions, DraftList, ExportReport, MergeReport, Piece, Pinned,
+    PlanReport, Pruned, Purged, Redactions, Reindexed, Report, Retracted, SaidMessage, Seen,
+    SentReport, SessionInfo, SessionList, Stats, TurnReport, Updates, Verified,
 };
 use crate::cli::Shape;
 use crate::error;
@@ -55,6 +55,10 @@ impl Described {
             Shape::Pinned => written::<Pinned>(),
             Shape::Pruned => written::<Pruned>(),
             Shape::Reindexed => written::<Reindexed>(),
+            Shape::Updated => written::<Updates>(),
+            Shape::Retracted => written::<Retracted>(),
+            Shape::Redacted => written::<Redactions>(),
+            Shape::Cleanup => written::<CleanupLine<'_>>(),
         };
         schema.insert("title".to_owned(), shape.name().into());
         Self(schema)

@@ -537,6 +537,18 @@ pub struct Redact {
 }
 
 impl Redact {
+    /// Returns the event that retracts a whole turn.
+    #[must_use]
+    pub fn whole(turn: EventId) -> Self {
+        Self {
+            turn,
+            fields: BTreeMap::new(),
+            original: BTreeMap::new(),
+            salt: None,
+            hash: None,
+        }
+    }
+
     /// Tells whether the whole turn is retracted.
     #[must_use]
     pub fn is_whole(&self) -> bool {
@@ -578,6 +590,19 @@ impl Event {
         }
         line.push_str(&body[1..]);
         line
+    }
+
+    /// Makes the event that would follow all those of a session, to see what would come of it.
+    #[must_use]
+    pub fn next_to(session: &super::fold::Session, body: Body) -> Self {
+        let id = EventId::next(0, session.highest, 0);
+        Self {
+            v: VERSION,
+            id,
+            ts: Timestamp::from_ms(id.timestamp_ms()),
+            at: None,
+            body,
+        }
     }
 
     /// Reads an event from the bytes of one JSON object.

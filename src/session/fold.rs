@@ -7,6 +7,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::event::{Body, Event, Prune, Redact, Settings, Timestamp, Turn, VERSION};
 use super::id::EventId;
 use super::redact::Hidden;
@@ -40,11 +42,21 @@ impl PartialEq for SaidTurn {
     }
 }
 
+/// What one event set of the settings, without what is hidden of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Layer {
+    settings: Settings,
+    /// Whether it is the copy in a horizon, from which a reader who started from the end begins.
+    is_copy: bool,
+}
+
 /// What a session is, after all its events.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Session {
     /// The settings in force.
     pub settings: Settings,
+    /// What each event set of them: where one of these is hidden later, the others still hold.
+    pub layers: BTreeMap<EventId, Layer>,
     /// When the first event that was read was written; `None` without events.
     pub created: Option<Timestamp>,
     /// Every turn that was read and not retracted, in the order of ids; what is hidden of them is
@@ -55,10 +67,12 @@ pub struct Session {
     pub earlier_turns: u64,
     /// Turns that were retracted, and when they were written.
     pub retracted: BTreeMap<EventId, Timestamp>,
-    /// What is hidden, by turn; also of turns that were not read or may yet come.
+    /// What is hidden, by event; also of events that were not read or may yet come.
     pub hidden: BTreeMap<EventId, Hidden>,
     /// The newest horizon that holds.
     pub horizon: Option<Prune>,
+    /// The event that set it.
+    pub horizon_by: Option<EventId>,
     /// The highest id of any event.
     pub highest: Option<EventId>,
     /// The highest format version of any event.
@@ -69,12 +83,14 @@ impl Default for Session {
     fn default() -> Self {
         Self {
             settings: Settings::default(),
+            layers: BTreeMap::new(),
             created: None,
             turns: Vec::new(),
             earlier_turns: 0,
             retracted: BTreeMap::new(),
             hidden: BTreeMap::new(),
             horizon: None,
+            horizon_by: None,
             highest: None,
             version: VERSION,
         }
@@ -105,14 +121,14 @@ pub fn fold_tail(horizon: &Prune, events: impl IntoIterator<Item = Event>) -> Se
         ..Session::default()
     };
     for event in events {
-        let snapshot = match &event.body {
+        let copy = match &event.body {
             Body::Turn(_) if !horizon.holds(event.id) => continue,
-            Body::Prune(prune) if prune == horizon => Some(prune.settings.clone()),
+            Body::Prune(prune) if prune == horizon => Some((event.id, prune.settings.clone())),
             _ => None,
         };
         session.apply(event);
-        if let Some(settings) = snapshot {
-            session.settings.overlay(settings);
+        if let Some((id, settings)) = copy {
+            session.set(id, settings, true);
             // What was retracted before the horizon was written is among the turns it counts out.
             session.earlier_turns = horizon
                 .dropped_turns
@@ -142,8 +158,8 @@ impl Session {
         self.version = self.version.max(event.v);
         self.created.get_or_insert(event.ts);
         match event.body {
-            Body::Session(header) => self.settings.overlay(header.settings),
-            Body::Set(settings) => self.settings.overlay(settings),
+            Body::Session(header) => self.set(event.id, header.settings, false),
+            Body::Set(settings) => self.set(event.id, settings, false),
             Body::Turn(turn) => self.take(SaidTurn {
                 id: event.id,
                 ts: event.ts,
@@ -155,7 +171,12 @@ impl Session {
                 // Two writers may move the horizon at once; it never moves back by accident.
                 let now = self.horizon.as_ref().map(|now| now.keep_from);
                 if prune.back || Some(prune.keep_from) >= now {
-                    self.horizon = Some(prune);
+                    let hidden = self.hidden.get_mut(&event.id);
+                    self.horizon = Some(match hidden {
+                        Some(hidden) => hide_horizon(hidden, prune),
+                        None => prune,
+                    });
+                    self.horizon_by = Some(event.id);
                 }
             }
             Body::Unknown(_) => {}
@@ -171,7 +192,7 @@ impl Session {
             turn,
         } = said;
         let shown = match self.hidden.get_mut(&id) {
-            Some(hidden) => hidden.hide(turn),
+            Some(hidden) => hidden.hide_turn(turn),
             None => Some(turn),
         };
         let at = self.turns.partition_point(|other| other.id < id);
@@ -189,15 +210,43 @@ impl Session {
         }
     }
 
+    /// Takes what an event sets, without what is hidden of it.
+    fn set(&mut self, id: EventId, settings: Settings, is_copy: bool) {
+        let settings = match self.hidden.get_mut(&id) {
+            Some(hidden) => hide_settings(hidden, settings, is_copy),
+            None => settings,
+        };
+        self.settings.overlay(settings.clone());
+        self.layers.insert(id, Layer { settings, is_copy });
+    }
+
     fn redact(&mut self, redact: &Redact) {
-        self.hidden.entry(redact.turn).or_default().add(redact);
-        if let Ok(at) = self
-            .turns
-            .binary_search_by_key(&redact.turn, |said| said.id)
-        {
+        let id = redact.turn;
+        let hidden = self.hidden.entry(id).or_default();
+        hidden.add(redact);
+        if let Ok(at) = self.turns.binary_search_by_key(&id, |said| said.id) {
             let said = self.turns.remove(at);
             self.take(said);
+            return;
         }
+        if self.horizon_by == Some(id)
+            && let Some(horizon) = self.horizon.take()
+        {
+            self.horizon = Some(hide_horizon(hidden, horizon));
+        }
+        if let Some(layer) = self.layers.get_mut(&id) {
+            layer.settings = hide_settings(hidden, layer.settings.clone(), layer.is_copy);
+            self.settings = Settings::default();
+            for layer in self.layers.values() {
+                self.settings.overlay(layer.settings.clone());
+            }
+        }
+    }
+
+    /// Returns how many redactions were read.
+    #[must_use]
+    pub fn redactions(&self) -> u64 {
+        self.hidden.values().map(Hidden::redactions).sum()
     }
 
     /// Returns how many redactions there are of turns that a horizon holds.
@@ -237,8 +286,22 @@ impl Session {
     #[must_use]
     pub fn summary(&self) -> Option<&str> {
         let horizon = self.horizon.as_ref()?;
-        let tells = self.hidden.keys().any(|turn| !horizon.holds(*turn));
+        let tells = self.is_told_by_summary(horizon);
         horizon.summary.as_deref().filter(|_| !tells)
+    }
+
+    /// Tells whether the event is a horizon whose summary may say what is hidden.
+    #[must_use]
+    pub fn hides_summary_of(&self, event: &Event) -> bool {
+        match &event.body {
+            Body::Prune(prune) => prune.summary.is_some() && self.is_told_by_summary(prune),
+            _ => false,
+        }
+    }
+
+    fn is_told_by_summary(&self, horizon: &Prune) -> bool {
+        let mut hidden = self.hidden.iter();
+        hidden.any(|(turn, hidden)| hidden.is_of_a_turn() && !horizon.holds(*turn))
     }
 
     /// Returns the tokens of the turns that are in the context.
@@ -263,6 +326,30 @@ impl Session {
     pub fn is_newer_than_this_program(&self) -> bool {
         self.version > VERSION
     }
+}
+
+/// Returns a horizon without what is hidden of it. Where it stands is never hidden.
+fn hide_horizon(hidden: &mut Hidden, horizon: Prune) -> Prune {
+    let bare = Prune {
+        summary: None,
+        settings: Settings::default(),
+        ..horizon.clone()
+    };
+    hidden.hide(horizon).unwrap_or(bare)
+}
+
+/// Returns settings without what is hidden of them.
+fn hide_settings(hidden: &mut Hidden, settings: Settings, is_copy: bool) -> Settings {
+    /// What a horizon has, as far as it matters here.
+    #[derive(Serialize, Deserialize)]
+    struct Copy {
+        settings: Settings,
+    }
+    if is_copy {
+        let shown = hidden.hide(Copy { settings });
+        return shown.map(|copy| copy.settings).unwrap_or_default();
+    }
+    hidden.hide(settings).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -9,5 +9,6 @@ pub mod id;
 pub mod importance;
 pub mod pattern;
 pub mod redact;
+pub mod seek;
 pub mod summary;
 pub mod usage;

@@ -1,22 +1,27 @@
-//! Redaction: what is hidden of a turn, and what is left of it.
+//! Redaction: what is hidden of an event, and what is left of it.
 //!
-//! A `redact` event names byte ranges of a turn's text as it was first stored. They stay true for
+//! A `redact` event names byte ranges of an event's text as it was first stored. They stay true for
 //! ever, because on disk nothing is ever cut out: compaction puts as many other bytes in the place
 //! of those that are hidden ([`Hidden::mask_line`]), so that a redaction another machine made of
-//! the same turn still means the same, and one applied twice changes nothing. Whoever reads gets
+//! the same event still means the same, and one applied twice changes nothing. Whoever reads gets
 //! [`MARKER`] in the place of each hidden stretch, and nothing at all of a turn that was retracted.
 //!
-//! A range that ends inside a character hides all of it; one beyond the end hides nothing there.
+//! A range that ends inside a character hides all of it; one beyond the end hides nothing there. A
+//! field that is no text (tool calls, tags) is hidden whole. What holds a session together (ids,
+//! counts, the model's name) is never hidden, whatever an event says.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 
-use serde::Deserialize;
-use serde::de::{MapAccess, Visitor};
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::event::{Counted, Redact, Turn};
+use super::fold::{Entry, Session};
 use crate::json;
 
 /// What is shown in the place of a hidden stretch of text.
@@ -29,14 +34,105 @@ const BLANK: &str = "*";
 /// of: one of the same length, so that the range meets a character's inside again.
 const BLANKS: [&str; 3] = ["\u{a4}", "\u{203b}", "\u{1f0a0}"];
 
-/// All that is hidden of one turn, by however many events.
+/// Fields that hold a session together and say nothing of what was said.
+const STRUCTURE: [&str; 35] = [
+    "v",
+    "id",
+    "type",
+    "ts",
+    "at",
+    "app",
+    "forked_from",
+    "model",
+    "max_context_tokens",
+    "prune",
+    "pins",
+    "parent",
+    "concurrent_with",
+    "done_reason",
+    "usage",
+    "think",
+    "tokens",
+    "sent",
+    "keep_from",
+    "keep",
+    "strategy",
+    "budget",
+    "back",
+    "kept_turns",
+    "dropped_turns",
+    "dropped_tokens",
+    "kept_redacts",
+    "settings",
+    "turn",
+    "fields",
+    "original",
+    "salt",
+    "hash",
+    "num_ctx",
+    "replaces",
+];
+
+/// Fields that only events other than turns have.
+const OF_NO_TURN: [&str; 4] = ["system", "title", "tags", "summary"];
+
+/// Fields of a turn that are gone when it is retracted, besides prompt and response.
+const SAID: [&str; 11] = [
+    "thinking",
+    "tool_calls",
+    "tool_results",
+    "tools",
+    "options",
+    "format",
+    "references",
+    "blobs",
+    "images",
+    "key",
+    "request",
+];
+
+/// The beginning of the names of settings a `prune` event has a copy of.
+const COPIED: &str = "settings.";
+
+/// Tells whether a field may be hidden, by its name in a `redact` event.
+#[must_use]
+pub fn may_be_hidden(name: &str) -> bool {
+    !STRUCTURE.contains(&name.strip_prefix(COPIED).unwrap_or(name))
+}
+
+/// Tells whether what is hidden is still on the disk, for compaction to take away.
+#[must_use]
+pub fn is_on_disk(entries: &[Entry], session: &Session) -> bool {
+    entries.iter().any(|entry| {
+        let hidden = session.hidden.get(&entry.event.id);
+        hidden.is_some_and(|hidden| hidden.mask_line(&entry.raw).is_some())
+            || session.hides_summary_of(&entry.event)
+    })
+}
+
+/// Returns a line without one of its fields, everything else as it was; `None` where it has no
+/// such field.
+#[must_use]
+pub fn without_field(raw: &[u8], name: &str) -> Option<Vec<u8>> {
+    let Fields(fields) = serde_json::from_slice(raw).ok()?;
+    let kept = fields.iter().filter(|(field, _)| field != name);
+    let kept: Vec<(&str, Cow<'_, str>)> = kept
+        .map(|(name, value)| (name.as_str(), value.get().into()))
+        .collect();
+    (kept.len() < fields.len()).then(|| object(&kept).into_bytes())
+}
+
+/// What is put in the place of hidden stretches of a text.
+type Cover = fn(&str, &[[u64; 2]]) -> String;
+
+/// All that is hidden of one event, by however many others.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Hidden {
     redactions: u64,
     is_whole: bool,
     fields: BTreeMap<String, Vec<[u64; 2]>>,
-    /// The turn with the hidden bytes blanked out, once it was seen.
-    masked: Option<Box<Turn>>,
+    /// The event with the hidden bytes blanked out, once it was seen.
+    masked: Option<Value>,
 }
 
 impl Hidden {
@@ -63,113 +159,164 @@ impl Hidden {
         self.is_whole
     }
 
+    /// Tells whether this is about a turn, and not about settings or a horizon.
+    #[must_use]
+    pub fn is_of_a_turn(&self) -> bool {
+        let is_other =
+            |name: &String| OF_NO_TURN.contains(&name.as_str()) || name.starts_with(COPIED);
+        self.is_whole || !self.fields.keys().all(is_other)
+    }
+
+    /// Returns the byte ranges that are hidden of a field, sorted and apart; `None` where none is
+    /// named of it.
+    #[must_use]
+    pub fn of_field(&self, name: &str) -> Option<&[[u64; 2]]> {
+        self.fields.get(name).map(Vec::as_slice)
+    }
+
     /// Returns what may be shown of a turn, `None` where that is nothing. What was hidden by an
     /// earlier call stays so.
     #[must_use]
-    pub fn hide(&mut self, turn: Turn) -> Option<Turn> {
-        let mut masked = self.masked.take().map_or(turn, |masked| *masked);
+    pub fn hide_turn(&mut self, turn: Turn) -> Option<Turn> {
         if self.is_whole {
+            self.masked = None;
             return None;
         }
-        let mut shown = masked.clone();
-        let tokens = masked.tokens;
-        for (name, ranges) in &self.fields {
-            if hide_whole(&mut masked, name) {
-                hide_whole(&mut shown, name);
-            } else if let Some(text) = text_of(&mut masked, name) {
-                *text = mask(text, ranges);
-            }
-            if let (Some(text), Some(from)) =
-                (text_of(&mut shown, name), text_of(&mut masked, name))
-            {
-                *text = show(from, ranges);
-            }
-        }
-        if shown.prompt != masked.prompt || shown.response != masked.response {
+        let mut shown: Turn = self.hide(turn)?;
+        let masked = self.masked.as_ref()?;
+        if masked["prompt"] != *shown.prompt || masked["response"] != *shown.response {
             // What was measured was another text; this much the new one has at most.
             shown.tokens.prompt = shown.prompt.len() as u64;
             shown.tokens.response = shown.response.len() as u64;
             shown.tokens.counted = Counted::Bytes;
         }
-        debug_assert_eq!(masked.tokens, tokens);
-        self.masked = Some(Box::new(masked));
         Some(shown)
     }
 
-    /// Returns the line of a turn with the hidden bytes gone from it, everything else in it as it
+    /// Returns what may be shown of an event's body, `None` where what is left of it is none any
+    /// more. What was hidden by an earlier call stays so.
+    #[must_use]
+    pub fn hide<T: Serialize + DeserializeOwned>(&mut self, body: T) -> Option<T> {
+        let mut masked = match self.masked.take() {
+            Some(masked) => masked,
+            None => serde_json::to_value(body).ok()?,
+        };
+        let mut shown = masked.clone();
+        for (name, ranges) in self.fields.iter().filter(|(name, _)| may_be_hidden(name)) {
+            cover_field(&mut masked, name, ranges, mask);
+            cover_field(&mut shown, name, ranges, show);
+        }
+        self.masked = Some(masked);
+        serde_json::from_value(shown).ok()
+    }
+
+    /// Returns the line of an event with the hidden bytes gone from it, everything else in it as it
     /// was; `None` where nothing hidden is in it any more.
     #[must_use]
     pub fn mask_line(&self, raw: &[u8]) -> Option<Vec<u8>> {
-        let Fields(fields) = serde_json::from_slice(raw).ok()?;
-        let mut line = Vec::with_capacity(raw.len());
-        let mut is_changed = false;
-        for (name, value) in fields {
-            let value = value.get();
-            let kept = self.mask_field(&name, value);
-            is_changed |= kept.as_deref() != Some(value);
-            if let Some(kept) = kept {
-                line.push(if line.is_empty() { b'{' } else { b',' });
-                line.extend_from_slice(json::line(&name).as_bytes());
-                line.push(b':');
-                line.extend_from_slice(kept.as_bytes());
-            }
+        let line = str::from_utf8(raw).ok()?;
+        let masked = self.cover_object(line, "", mask)?;
+        (masked != line).then(|| masked.into_bytes())
+    }
+
+    /// Returns the line of an event as it may be shown; as it is where nothing of it is hidden.
+    #[must_use]
+    pub fn show_line<'a>(&self, raw: &'a [u8]) -> Cow<'a, [u8]> {
+        let shown = str::from_utf8(raw).ok();
+        match shown.and_then(|line| self.cover_object(line, "", show)) {
+            Some(shown) => Cow::Owned(shown.into_bytes()),
+            None => Cow::Borrowed(raw),
         }
-        line.push(b'}');
-        is_changed.then_some(line)
+    }
+
+    /// Returns a JSON object with what is hidden of its fields covered; `None` where nothing is,
+    /// or it is no object. `prefix` is what comes before the names.
+    fn cover_object(&self, text: &str, prefix: &str, cover: Cover) -> Option<String> {
+        let Fields(fields) = serde_json::from_str(text).ok()?;
+        let is_type =
+            |(name, value): &(String, &RawValue)| name == "type" && value.get() == "\"turn\"";
+        let is_retracted = self.is_whole && prefix.is_empty() && fields.iter().any(is_type);
+        let mut is_changed = false;
+        let mut kept: Vec<(&str, Cow<'_, str>)> = Vec::with_capacity(fields.len());
+        for (name, value) in &fields {
+            let covered = if is_retracted {
+                left_of_retracted(name, value.get())
+            } else {
+                self.cover_value(&format!("{prefix}{name}"), value.get(), cover)
+            };
+            is_changed |= covered.as_deref() != Some(value.get());
+            kept.extend(covered.map(|value| (name.as_str(), value)));
+        }
+        is_changed.then(|| object(&kept))
     }
 
     /// Returns what is left of one field's JSON; `None` where that is nothing.
-    fn mask_field(&self, name: &str, value: &str) -> Option<String> {
-        if self.is_whole {
-            return match name {
-                "prompt" | "response" => Some("\"\"".to_owned()),
-                "thinking" | "tool_calls" | "tool_results" | "references" | "blobs" | "tools"
-                | "format" => None,
-                _ => Some(value.to_owned()),
-            };
+    fn cover_value<'a>(&self, name: &str, value: &'a str, cover: Cover) -> Option<Cow<'a, str>> {
+        let is_copy = COPIED.strip_suffix('.') == Some(name);
+        if is_copy && self.fields.keys().any(|field| field.starts_with(COPIED)) {
+            let covered = self.cover_object(value, COPIED, cover);
+            return Some(covered.map_or(value.into(), Cow::Owned));
         }
-        match (self.fields.get(name), serde_json::from_str::<String>(value)) {
-            (None, _) => Some(value.to_owned()),
+        let ranges = self.fields.get(name).filter(|_| may_be_hidden(name));
+        match (ranges, serde_json::from_str::<String>(value)) {
+            (None, _) => Some(value.into()),
             // There are no ranges in what is no text.
             (Some(_), Err(_)) => None,
             (Some(ranges), Ok(text)) => {
-                let masked = mask(&text, ranges);
-                Some(if masked == text {
-                    value.to_owned()
+                let covered = cover(&text, ranges);
+                Some(if covered == text {
+                    value.into()
                 } else {
-                    json::line(&masked)
+                    json::line(&covered).into()
                 })
             }
         }
     }
 }
 
-/// Hides a field that is no text, and so has no ranges; tells whether it is one.
-fn hide_whole(turn: &mut Turn, name: &str) -> bool {
+/// Returns what is left of a field's JSON when its turn is retracted; `None` where that is nothing.
+fn left_of_retracted<'a>(name: &str, value: &'a str) -> Option<Cow<'a, str>> {
     match name {
-        "tool_calls" => turn.tool_calls = None,
-        "tool_results" => turn.tool_results.clear(),
-        "references" => turn.references.clear(),
-        "blobs" => turn.blobs.clear(),
-        "tools" => turn.tools = None,
-        "format" => turn.format = None,
-        _ => return false,
+        "prompt" | "response" => Some("\"\"".into()),
+        _ if SAID.contains(&name) => None,
+        _ => Some(value.into()),
     }
-    true
 }
 
-/// Returns a field of a turn that is text.
-fn text_of<'a>(turn: &'a mut Turn, name: &str) -> Option<&'a mut String> {
-    match name {
-        "prompt" => Some(&mut turn.prompt),
-        "response" => Some(&mut turn.response),
-        "thinking" => turn.thinking.as_mut(),
-        _ => None,
+/// Writes an object of names and JSON values.
+fn object(fields: &[(&str, Cow<'_, str>)]) -> String {
+    let mut text = String::from("{");
+    for (name, value) in fields {
+        if text.len() > 1 {
+            text.push(',');
+        }
+        text.push_str(&json::line(name));
+        text.push(':');
+        text.push_str(value);
+    }
+    text.push('}');
+    text
+}
+
+/// Covers what is hidden of one field of a value; one that is no text goes.
+fn cover_field(body: &mut Value, name: &str, ranges: &[[u64; 2]], cover: Cover) {
+    let (body, name) = match name.strip_prefix(COPIED) {
+        Some(name) => (body.get_mut("settings"), name),
+        None => (Some(body), name),
+    };
+    let Some(fields) = body.and_then(Value::as_object_mut) else {
+        return;
+    };
+    match fields.get_mut(name) {
+        Some(Value::String(text)) => *text = cover(text, ranges),
+        Some(_) => drop(fields.shift_remove(name)),
+        None => {}
     }
 }
 
 /// Sorts ranges and makes one of those that overlap or touch.
-fn merged(mut ranges: Vec<[u64; 2]>) -> Vec<[u64; 2]> {
+#[must_use]
+pub fn merged(mut ranges: Vec<[u64; 2]>) -> Vec<[u64; 2]> {
     ranges.sort_unstable();
     ranges.dedup_by(|next, last| {
         let touches = next[0] <= last[1];
@@ -183,28 +330,28 @@ fn merged(mut ranges: Vec<[u64; 2]>) -> Vec<[u64; 2]> {
 
 /// How much of a character is hidden.
 #[derive(PartialEq, Eq)]
-enum Cover {
+enum Covered {
     None,
     Part,
     Whole,
 }
 
 /// Returns how much merged ranges hide of the bytes `at`.
-fn cover(ranges: &[[u64; 2]], at: Range<usize>) -> Cover {
+fn covered_part(ranges: &[[u64; 2]], at: Range<usize>) -> Covered {
     let (start, end) = (at.start as u64, at.end as u64);
     let next = ranges.partition_point(|range| range[1] <= start);
     match ranges.get(next) {
-        Some(range) if range[0] <= start && end <= range[1] => Cover::Whole,
-        Some(range) if range[0] < end => Cover::Part,
-        _ => Cover::None,
+        Some(range) if range[0] <= start && end <= range[1] => Covered::Whole,
+        Some(range) if range[0] < end => Covered::Part,
+        _ => Covered::None,
     }
 }
 
 /// Returns the characters of a text with where they are and how much of them is hidden.
-fn covered<'a>(text: &'a str, ranges: &'a [[u64; 2]]) -> impl Iterator<Item = (&'a str, Cover)> {
+fn covered<'a>(text: &'a str, ranges: &'a [[u64; 2]]) -> impl Iterator<Item = (&'a str, Covered)> {
     text.char_indices().map(|(start, c)| {
         let at = start..start + c.len_utf8();
-        (&text[at.clone()], cover(ranges, at))
+        (&text[at.clone()], covered_part(ranges, at))
     })
 }
 
@@ -213,8 +360,8 @@ fn mask(text: &str, ranges: &[[u64; 2]]) -> String {
     let mut masked = String::with_capacity(text.len());
     for (c, cover) in covered(text, ranges) {
         match (cover, c.len()) {
-            (Cover::None, _) => masked.push_str(c),
-            (Cover::Part, length @ 2..) => masked.push_str(BLANKS[length - 2]),
+            (Covered::None, _) => masked.push_str(c),
+            (Covered::Part, length @ 2..) => masked.push_str(BLANKS[length - 2]),
             (_, length) => masked.extend(std::iter::repeat_n(BLANK, length)),
         }
     }
@@ -226,7 +373,7 @@ fn show(text: &str, ranges: &[[u64; 2]]) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut is_hidden = false;
     for (c, cover) in covered(text, ranges) {
-        let was_hidden = std::mem::replace(&mut is_hidden, cover != Cover::None);
+        let was_hidden = std::mem::replace(&mut is_hidden, cover != Covered::None);
         match (is_hidden, was_hidden) {
             (false, _) => shown.push_str(c),
             (true, false) => shown.push_str(MARKER),
@@ -236,20 +383,8 @@ fn show(text: &str, ranges: &[[u64; 2]]) -> String {
     shown
 }
 
-/// Returns the line of an event without one of its keys, everything else in it as it was; `None`
-/// where it is no object.
-#[must_use]
-pub fn without_field(raw: &[u8], name: &str) -> Option<Vec<u8>> {
-    let Fields(mut fields) = serde_json::from_slice(raw).ok()?;
-    fields.retain(|(other, _)| other != name);
-    let fields = fields
-        .iter()
-        .map(|(name, value)| format!("{}:{}", json::line(name), value.get()));
-    Some(format!("{{{}}}", fields.collect::<Vec<_>>().join(",")).into_bytes())
-}
-
 /// The fields of a JSON object as they stand there.
-struct Fields<'a>(Vec<(String, &'a RawValue)>);
+pub(super) struct Fields<'a>(pub(super) Vec<(String, &'a RawValue)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -336,7 +471,7 @@ mod tests {
         for (name, ranges, expected) in rows {
             let mut hidden = hidden(&[redact(&[("prompt", ranges)])]);
             let got = hidden
-                .hide(said(turn(1, "aéxx日b🦀", "r")))
+                .hide_turn(said(turn(1, "aéxx日b🦀", "r")))
                 .expect("not retracted");
             assert_eq!(got.prompt, expected, "{name}");
             assert_eq!(got.response, "r", "{name}");
@@ -390,7 +525,41 @@ mod tests {
             Event::from_slice(text.as_bytes()).is_ok(),
             "still a turn: {text}"
         );
-        assert_eq!(hidden.hide(said(event)), None);
+        assert_eq!(hidden.hide_turn(said(event)), None);
+    }
+
+    #[test]
+    fn what_holds_a_session_together_is_never_hidden() {
+        let everything: Vec<(&str, &[[u64; 2]])> = STRUCTURE
+            .iter()
+            .map(|name| (*name, &[[0u64, 99]] as &[[u64; 2]]))
+            .collect();
+        let hidden = hidden(&[redact(&everything)]);
+        let line = turn(1, "p", "r").to_line();
+        assert_eq!(hidden.mask_line(line.as_bytes()), None);
+    }
+
+    #[test]
+    fn the_copy_of_settings_in_a_horizon_is_covered_field_by_field() {
+        let hidden = hidden(&[redact(&[
+            ("settings.system", &[[3, 6]]),
+            ("settings.tags", &[[0, 1]]),
+            ("summary", &[[0, 2]]),
+        ])]);
+        let raw = r#"{"v":1,"summary":"abc","settings":{"model":"m","system":"be shy","tags":{"x":true}}}"#;
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
+        assert_eq!(
+            hidden
+                .mask_line(raw.as_bytes())
+                .map(|line| text(&line))
+                .as_deref(),
+            Some(r#"{"v":1,"summary":"**c","settings":{"model":"m","system":"be ***"}}"#)
+        );
+        assert_eq!(
+            text(&hidden.show_line(raw.as_bytes())),
+            r#"{"v":1,"summary":"[redacted]c","settings":{"model":"m","system":"be [redacted]"}}"#
+        );
+        assert!(!hidden.is_of_a_turn());
     }
 
     fn any_redact() -> impl Strategy<Value = Redact> {
@@ -408,20 +577,20 @@ mod tests {
         ) {
             let event = turn(1, &prompt, &response);
             let all: Vec<Redact> = first.iter().chain(&then).cloned().collect();
-            let expected = hidden(&all).hide(said(event.clone()));
+            let expected = hidden(&all).hide_turn(said(event.clone()));
 
             let raw = event.to_line();
             let compacted = hidden(&first).mask_line(raw.as_bytes()).unwrap_or(raw.into_bytes());
             let compacted = said(Event::from_slice(&compacted).expect("still a turn"));
             let mut backwards: Vec<Redact> = all.clone();
             backwards.reverse();
-            prop_assert_eq!(hidden(&backwards).hide(compacted), expected.clone());
+            prop_assert_eq!(hidden(&backwards).hide_turn(compacted), expected.clone());
 
             let mut one_by_one = Hidden::default();
             let mut got = Some(said(event));
             for redact in &all {
                 one_by_one.add(redact);
-                got = one_by_one.hide(got.expect("not retracted"));
+                got = one_by_one.hide_turn(got.expect("not retracted"));
             }
             prop_assert_eq!(got, expected);
         }

@@ -20,7 +20,7 @@ use super::read::Snapshot;
 use crate::clock;
 use crate::error::{Code, Error, Result};
 use crate::session::event::{Body, Event, VERSION};
-use crate::session::fold::Session;
+use crate::session::fold::{Entry, Session};
 use crate::session::id::{EventId, SessionId};
 
 /// A session that is ready to be appended to.
@@ -52,6 +52,17 @@ pub struct Found<'a> {
     pub concurrent: Vec<EventId>,
     /// Whether events are not where they were written: the horizon is to be stated anew.
     pub is_shuffled: bool,
+    dir: &'a Dir,
+}
+
+impl Found<'_> {
+    /// Returns every event of the session with its line, as [`super::Store::events`].
+    ///
+    /// # Errors
+    /// As that.
+    pub fn events(&self) -> Result<Vec<Entry>> {
+        super::read::events(self.dir)
+    }
 }
 
 impl<'a> Writer<'a> {
@@ -95,8 +106,9 @@ impl<'a> Writer<'a> {
         self
     }
 
-    /// Appends the events `decide` returns. A session the snapshot found empty is made if it is
-    /// still not there; one that is gone since was purged, and stays so.
+    /// Appends the events `decide` returns; where that is none, nothing is written. A session the
+    /// snapshot found empty is made if it is still not there; one that is gone since was purged,
+    /// and stays so.
     ///
     /// # Errors
     /// Whatever `decide` refuses; the lock's; `store_*` when the write fails, and then the log is
@@ -153,7 +165,15 @@ impl<'a> Writer<'a> {
             session: &now.session,
             concurrent,
             is_shuffled,
+            dir: &dir,
         })?;
+        if bodies.is_empty() {
+            let locked = lock.excludes();
+            return Ok(Appended {
+                ids: Vec::new(),
+                locked,
+            });
+        }
         let (ids, bytes) = encode(bodies, now.session.highest, len, !now.ends_with_newline)?;
         write_whole(&log, &bytes, len).doing("append to", &path)?;
         let locked = lock.excludes();

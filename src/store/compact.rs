@@ -32,9 +32,10 @@ use super::purge::bytes_below;
 use super::sweep::{is_abandoned, sweep_temporary};
 use crate::clock;
 use crate::error::{Code, Error, Result};
-use crate::session::event::Event;
+use crate::session::event::{Body, Event};
 use crate::session::fold::Session;
 use crate::session::id::{EventId, SessionId};
+use crate::session::redact::without_field;
 
 /// How much is written at once.
 const PIECE: usize = 256 << 10;
@@ -125,8 +126,10 @@ struct Plan {
     torn: Option<u64>,
     /// The session without its turns: horizon, and what is hidden.
     session: Session,
-    /// Turns whose lines still have what is hidden.
+    /// Events whose lines still have what is hidden.
     to_mask: BTreeSet<EventId>,
+    /// Horizons whose summaries may say what is hidden.
+    to_unsay: BTreeSet<EventId>,
     dropped_duplicates: u64,
     dropped_turns: u64,
 }
@@ -149,9 +152,15 @@ impl Logs {
             version,
             ..Session::default()
         };
+        let mut horizons = Vec::new();
         for line in kept.iter().filter(|line| !line.is_turn) {
-            session.apply(self.event(line)?);
+            let event = self.event(line)?;
+            if matches!(&event.body, Body::Prune(prune) if prune.summary.is_some()) {
+                horizons.push(event.clone());
+            }
+            session.apply(event);
         }
+        horizons.retain(|event| session.hides_summary_of(event));
         let newest_turn = kept.iter().rfind(|line| line.is_turn).map(|line| line.id);
         let before = kept.len();
         if drop_pruned {
@@ -163,7 +172,7 @@ impl Logs {
             });
         }
         let mut to_mask = BTreeSet::new();
-        for line in kept.iter().filter(|line| line.is_turn) {
+        for line in &kept {
             if let Some(hidden) = session.hidden.get(&line.id)
                 && hidden.mask_line(&self.raw(line)?).is_some()
             {
@@ -177,6 +186,7 @@ impl Logs {
             torn,
             session,
             to_mask,
+            to_unsay: horizons.iter().map(|event| event.id).collect(),
             dropped_duplicates,
         })
     }
@@ -185,14 +195,17 @@ impl Logs {
 impl Plan {
     /// Returns the line as it is to be written.
     fn line(&self, logs: &Logs, line: &Line) -> Result<Vec<u8>> {
-        let raw = logs.raw(line)?;
-        if !self.to_mask.contains(&line.id) {
-            return Ok(raw);
+        let mut raw = logs.raw(line)?;
+        if self.to_unsay.contains(&line.id) {
+            raw = without_field(&raw, "summary").unwrap_or(raw);
         }
-        let hidden = self.session.hidden.get(&line.id);
-        Ok(hidden
-            .and_then(|hidden| hidden.mask_line(&raw))
-            .unwrap_or(raw))
+        if self.to_mask.contains(&line.id) {
+            let hidden = self.session.hidden.get(&line.id);
+            raw = hidden
+                .and_then(|hidden| hidden.mask_line(&raw))
+                .unwrap_or(raw);
+        }
+        Ok(raw)
     }
 
     /// Tells whether the log is already what would be written.
@@ -206,7 +219,11 @@ impl Plan {
         });
         // The last line may lack its newline: the next append writes it.
         let is_all = log.name == LOG && (log.len == next || log.len + 1 == next);
-        in_order && is_all && self.damage.is_empty() && self.to_mask.is_empty()
+        in_order
+            && is_all
+            && self.damage.is_empty()
+            && self.to_mask.is_empty()
+            && self.to_unsay.is_empty()
     }
 }
 
@@ -329,7 +346,8 @@ impl Check<'_> {
     /// Tells whether a new line is the old one: byte for byte, or, where some bytes had to go, for
     /// everybody who reads it.
     fn is_same(&self, line: &Line, event: Event, raw: &[u8]) -> Result<bool> {
-        if !self.plan.to_mask.contains(&line.id) {
+        let is_unsaid = self.plan.to_unsay.contains(&line.id);
+        if !self.plan.to_mask.contains(&line.id) && !is_unsaid {
             return Ok(self.logs.raw(line)? == raw);
         }
         let shown = |event: Event| {
@@ -344,6 +362,11 @@ impl Check<'_> {
                 ..Session::default()
             };
             alone.apply(event);
+            if let Some(horizon) = alone.horizon.as_mut().filter(|_| is_unsaid) {
+                horizon.summary = None;
+            }
+            // What was blanked out for it differs by the summary.
+            alone.hidden.clear();
             alone
         };
         Ok(shown(self.logs.event(line)?) == shown(event))
@@ -430,7 +453,7 @@ mod tests {
     use super::*;
     use crate::clock;
     use crate::session::event::tests::{event, id, turn};
-    use crate::session::event::{Body, Prune, Redact, Settings};
+    use crate::session::event::{Prune, Redact, Settings};
     use crate::session::fold::SaidTurn;
 
     /// What may lie in a log: an event, in one of a few spellings, or bytes that are none.

@@ -20,6 +20,7 @@ use crate::json;
 use crate::session::attachment::Attachments;
 use crate::session::event::{Reference, Settings, Timestamp};
 use crate::session::id::{EventId, SessionId};
+use crate::session::redact::may_be_hidden;
 
 /// The largest draft that is read: a prompt and a partial reply, each of at most a line.
 const LARGEST: u64 = 2 * super::log::LONGEST_LINE;
@@ -116,7 +117,7 @@ impl<'a> OpenDraft<'a> {
 }
 
 /// Writes a file that is held from before its first byte.
-fn write_new(dir: &Dir, name: &str, draft: &Draft) -> io::Result<File> {
+fn write_new(dir: &Dir, name: &str, draft: &impl Serialize) -> io::Result<File> {
     let mut file = dir.create_file(name)?;
     lock::hold(&file);
     let written = file.write_all((json::line(draft) + "\n").as_bytes());
@@ -166,6 +167,124 @@ fn find(dir: &Dir, id: EventId) -> Option<FoundDraft> {
         under_way,
         draft,
     })
+}
+
+/// What became of a draft whose text was to be changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rewritten {
+    /// It says something else now, or would.
+    Changed,
+    /// There was nothing to change, or the draft is gone.
+    Unchanged,
+    /// A process holds it, which may write it again.
+    UnderWay,
+    /// It cannot be read.
+    Unreadable,
+}
+
+/// Puts another text in the place of every text of a draft for which `cover` has one, unless it is
+/// only to be found out whether there is one. The new draft replaces the old by a rename.
+///
+/// # Errors
+/// As the system says; the draft is as it was then.
+pub(super) fn rewrite(
+    dir: &Dir,
+    id: EventId,
+    dry_run: bool,
+    cover: &dyn Fn(&str) -> Option<String>,
+) -> Result<Rewritten> {
+    let name = file_name(id);
+    let path = dir.path_of(&name);
+    let file = match dir.open_file(&name, Access::Read) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Rewritten::Unchanged),
+        opened => opened.doing("open the draft", &path)?,
+    };
+    let under_way = lock::is_held(&file);
+    let mut text = Vec::new();
+    file.take(LARGEST)
+        .read_to_end(&mut text)
+        .doing("read the draft", &path)?;
+    let Ok(mut draft) = serde_json::from_slice::<Map<String, Value>>(&text) else {
+        return Ok(if under_way {
+            Rewritten::UnderWay
+        } else {
+            Rewritten::Unreadable
+        });
+    };
+    if under_way {
+        return Ok(Rewritten::UnderWay);
+    }
+    let mut is_changed = false;
+    for (name, value) in draft.iter_mut() {
+        if may_be_hidden(name) && name != "session" {
+            let has_free_names = name.starts_with("tool") || name == "options";
+            let images = value.get_mut("images").map(Value::take);
+            is_changed |= cover_all(value, cover, has_free_names);
+            // Bytes that are no text.
+            if let (Some(images), Some(place)) = (images, value.get_mut("images")) {
+                *place = images;
+            }
+        }
+    }
+    // Of the settings only these are texts of the user's own.
+    if let Some(Value::Object(settings)) = draft.get_mut("settings") {
+        for (name, value) in settings.iter_mut() {
+            if may_be_hidden(name) {
+                is_changed |= cover_all(value, cover, name == "tags");
+            }
+        }
+    }
+    if !is_changed {
+        return Ok(Rewritten::Unchanged);
+    }
+    if !dry_run {
+        let fresh = format!("{TEMPORARY}{}", new_id(clock::now()));
+        let written = write_new(dir, &fresh, &draft);
+        written
+            .and_then(|_held| dir.rename(&fresh, &name))
+            .inspect_err(|_| drop(dir.remove_file(&fresh)))
+            .doing("write the draft", &path)?;
+    }
+    Ok(Rewritten::Changed)
+}
+
+/// Covers every text in a value, and names of fields where anybody may choose these; tells whether
+/// there was any.
+fn cover_all(
+    value: &mut Value,
+    cover: &dyn Fn(&str) -> Option<String>,
+    has_free_names: bool,
+) -> bool {
+    let inside = |value: &mut Value| cover_all(value, cover, has_free_names);
+    match value {
+        Value::String(text) => match cover(text) {
+            Some(covered) => {
+                *text = covered;
+                true
+            }
+            None => false,
+        },
+        Value::Array(values) => {
+            // Every one of them, not up to the first.
+            let changed = values
+                .iter_mut()
+                .map(inside)
+                .filter(|is_changed| *is_changed);
+            changed.count() > 0
+        }
+        Value::Object(fields) => {
+            let mut is_changed = false;
+            let covered = std::mem::take(fields).into_iter().map(|(name, mut value)| {
+                is_changed |= inside(&mut value);
+                let covered = cover(&name).filter(|_| has_free_names);
+                is_changed |= covered.is_some();
+                (covered.unwrap_or(name), value)
+            });
+            *fields = covered.collect();
+            is_changed
+        }
+        _ => false,
+    }
 }
 
 /// Removes a draft.

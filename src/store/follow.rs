@@ -4,8 +4,9 @@
 //! of its logs, 1.5 µs each. No lock is taken and nothing is written. An event is told once, by
 //! its id: when a log is replaced (compaction), copied in or merged it is read again, and what
 //! was told or was there at the beginning is known. Half an event is none: a line counts when it
-//! is whole, and a proper prefix of one never is.
+//! is whole, and a proper prefix of one never is. What is redacted is told without what is hidden.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -19,8 +20,9 @@ use super::log::{Damage, FromStart, Sink, scan};
 use super::read::Mark;
 use super::verify::logs;
 use crate::error::Result;
-use crate::session::event::{Event, Timestamp};
+use crate::session::event::{Body, Event, Timestamp};
 use crate::session::id::{EventId, SessionId};
+use crate::session::redact::Hidden;
 
 /// How long after its last change a directory is listed anew at each look: two changes within
 /// one tick of the file system's clock look like one.
@@ -37,6 +39,8 @@ pub struct Follower {
 struct Followed {
     /// Every event that was told, or was there at the beginning.
     known: HashSet<EventId>,
+    /// What is hidden of them, or of what is yet to come: a merge may bring the text back.
+    hidden: BTreeMap<EventId, Hidden>,
     logs: BTreeMap<String, Followable>,
     directory: Option<Stamp>,
 }
@@ -159,10 +163,16 @@ impl Followed {
         };
         let mut news = News {
             known: &mut self.known,
+            hidden: &self.hidden,
             id,
             tell: &mut |_, _| {},
         };
         let scanned = scan(FromStart::of(&file).take(len), 0, &mut news)?;
+        scan(
+            FromStart::of(&file).take(len),
+            0,
+            &mut Hides(&mut self.hidden),
+        )?;
         Mark::set(&file, scanned.consumed)
     }
 
@@ -193,7 +203,8 @@ impl Followed {
             }
             self.directory = Some(stamp);
         }
-        for (log, followable) in &mut self.logs {
+        let mut changed = Vec::new();
+        for (log, followable) in &self.logs {
             // A path of two parts, and nothing but a hint: what is read is opened step by step.
             let stamp = match sessions.stat(&format!("{name}/{log}")) {
                 Ok(stat) => Stamp::of(&stat),
@@ -211,13 +222,22 @@ impl Followed {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
                 Err(e) => return Err(e),
             };
+            // Whatever is hidden anywhere is known before anything is told.
+            followable.read_on(&file, &mut Hides(&mut self.hidden))?;
+            changed.push((log.clone(), file, stamp));
+        }
+        for (log, file, stamp) in changed {
             let mut news = News {
                 known: &mut self.known,
+                hidden: &self.hidden,
                 id,
                 tell: &mut *tell,
             };
-            followable.catch_up(&file, &mut news)?;
-            followable.stamp = Some(stamp);
+            if let Some(followable) = self.logs.get_mut(&log) {
+                let consumed = followable.read_on(&file, &mut news)?;
+                followable.mark = Some(Mark::set(&file, consumed)?);
+                followable.stamp = Some(stamp);
+            }
         }
         Ok(())
     }
@@ -225,19 +245,32 @@ impl Followed {
 
 impl Followable {
     /// Reads what a log has more than when it was last read; all of it, if it is another one.
-    fn catch_up(&mut self, mut file: &File, news: &mut News<'_>) -> io::Result<()> {
+    /// Returns how far that was.
+    fn read_on(&self, mut file: &File, sink: &mut impl Sink) -> io::Result<u64> {
         let same = self.mark.as_ref().filter(|mark| mark.holds(file));
         let from = same.map_or(0, Mark::consumed);
         file.seek(SeekFrom::Start(from))?;
-        let scanned = scan(file, from, news)?;
-        self.mark = Some(Mark::set(file, scanned.consumed)?);
-        Ok(())
+        Ok(scan(file, from, sink)?.consumed)
     }
+}
+
+/// Takes note of what is hidden.
+struct Hides<'a>(&'a mut BTreeMap<EventId, Hidden>);
+
+impl Sink for Hides<'_> {
+    fn event(&mut self, event: Event, _: &[u8], _: u64) {
+        if let Body::Redact(redact) = event.body {
+            self.0.entry(redact.turn).or_default().add(&redact);
+        }
+    }
+
+    fn damage(&mut self, _: Damage) {}
 }
 
 /// Tells the events that are not known yet.
 struct News<'a> {
     known: &'a mut HashSet<EventId>,
+    hidden: &'a BTreeMap<EventId, Hidden>,
     id: SessionId,
     tell: &'a mut dyn FnMut(SessionId, &[u8]),
 }
@@ -245,7 +278,9 @@ struct News<'a> {
 impl Sink for News<'_> {
     fn event(&mut self, event: Event, raw: &[u8], _: u64) {
         if self.known.insert(event.id) {
-            (self.tell)(self.id, raw);
+            let hidden = self.hidden.get(&event.id);
+            let shown = hidden.map_or(Cow::Borrowed(raw), |hidden| hidden.show_line(raw));
+            (self.tell)(self.id, &shown);
         }
     }
 

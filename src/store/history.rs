@@ -108,22 +108,20 @@ impl History {
 
     /// Returns a line without what is hidden in it; `None` where that is nothing.
     fn without_hidden(&self, line: &Line, raw: &[u8]) -> Option<Vec<u8>> {
-        if let Some(hidden) = self.session.hidden.get(&line.id) {
-            return hidden.mask_line(raw);
-        }
-        if line.is_turn || self.session.hidden.is_empty() {
+        if self.session.hidden.is_empty() {
             return None;
+        }
+        let hidden = self.session.hidden.get(&line.id);
+        let masked = hidden.and_then(|hidden| hidden.mask_line(raw));
+        if line.is_turn {
+            return masked;
         }
         // A summary of a turn that was redacted later may say what is hidden.
-        let Ok(Event {
-            body: Body::Prune(prune),
-            ..
-        }) = Event::from_slice(raw)
-        else {
-            return None;
-        };
-        let tells = self.session.hidden.keys().any(|turn| !prune.holds(*turn));
-        (tells && prune.summary.is_some()).then(|| without_field(raw, "summary"))?
+        let event = Event::from_slice(raw).ok();
+        if event.is_some_and(|event| self.session.hides_summary_of(&event)) {
+            return without_field(masked.as_deref().unwrap_or(raw), "summary");
+        }
+        masked
     }
 
     /// Returns every turn that is not retracted, in the order they were said, without what is
@@ -141,7 +139,7 @@ impl History {
             return Err(self.logs.changed("a turn is none any more"));
         };
         let shown = match self.session.hidden.get(&id) {
-            Some(hidden) => hidden.clone().hide(*turn),
+            Some(hidden) => hidden.clone().hide_turn(*turn),
             None => Some(*turn),
         };
         Ok(shown.map(|turn| SaidTurn { id, ts, at, turn }))

@@ -5,6 +5,9 @@
 //! nothing. They give order, not integrity: an append without any lock is still one whole write,
 //! so where a mount has no locks appending goes on, and only what destroys refuses.
 //!
+//! What runs for long and once in a store holds a lock of its own ([`Tenure`]), whose file says who
+//! that is.
+//!
 //! fs2 is called by its full name: since Rust 1.89 `File` has methods of its own with some of
 //! these names, and a method call would pick those without a word.
 #![expect(
@@ -13,7 +16,7 @@
 )]
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -24,6 +27,9 @@ use super::files::{Access, Dir, Doing, identity};
 use crate::error::{Code, Error, Result};
 use crate::session::id::SessionId;
 use crate::signals;
+
+/// The most that is read of what a holder says of itself, in bytes.
+const LONGEST_HOLDER: u64 = 200;
 
 /// Proof that this process may write to a session. Dropping it unlocks.
 #[derive(Debug)]
@@ -165,6 +171,74 @@ fn wait(file: File, deadline: Instant) -> io::Result<Waited> {
         if let Some(error) = signals::held_back() {
             return Ok(Waited::Signalled(error));
         }
+    }
+}
+
+/// Proof that this process is the only one in the store that does something of which there is to
+/// be one. Dropping it ends that.
+#[derive(Debug)]
+pub struct Tenure {
+    file: File,
+    name: &'static str,
+}
+
+impl Tenure {
+    /// Begins at once or not at all. `who` goes into the file, for those who come second.
+    ///
+    /// # Errors
+    /// `store_locked`, with what the holder wrote, where there is one; `store_unsupported` where
+    /// the mount has no locks; otherwise as the system says.
+    pub(super) fn begin(locks: &Dir, name: &'static str, who: &str) -> Result<Self> {
+        let path = locks.path_of(name);
+        let mut file = locks
+            .open_file(name, Access::Lock)
+            .doing("open the lock", &path)?;
+        loop {
+            match fs2::FileExt::try_lock_exclusive(&file) {
+                Ok(()) => break,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) if e.raw_os_error() == fs2::lock_contended_error().raw_os_error() => {
+                    let mut holder = String::new();
+                    // Who has just begun may not have said yet who it is.
+                    let _ = (&file).take(LONGEST_HOLDER).read_to_string(&mut holder);
+                    let holder = Some(holder.trim()).filter(|holder| !holder.is_empty());
+                    let sentence = format!("another {name} of this store is running");
+                    return Err(Error::new(Code::StoreLocked, sentence)
+                        .because(holder.unwrap_or("it has just begun"))
+                        .hint("one is enough; end it with SIGTERM to begin another"));
+                }
+                Err(e) if has_no_locks(&e) => {
+                    return Err(Error::new(
+                        Code::StoreUnsupported,
+                        format!("refusing to begin a {name}"),
+                    )
+                    .because("locks do not work on this file system, and another may be running")
+                    .hint("run it on the machine the files are on"));
+                }
+                Err(e) => return Err(e).doing("lock", &path),
+            }
+        }
+        let said = file
+            .set_len(0)
+            .and_then(|()| file.write_all(format!("{who}\n").as_bytes()));
+        said.doing("write", &path)?;
+        Ok(Self { file, name })
+    }
+
+    /// Tells whether the store at `locks` is still the one this is about: it may have been removed
+    /// and brought back meanwhile.
+    pub(super) fn is_of(&self, locks: &Dir) -> bool {
+        let there = locks.open_file(self.name, Access::Read);
+        let there = there.and_then(|file| identity(&file));
+        matches!((there, identity(&self.file)), (Ok(there), Ok(own)) if there == own)
+    }
+}
+
+impl Drop for Tenure {
+    fn drop(&mut self) {
+        // A name that nobody has any more would mislead; the lock itself ends with the file.
+        let _ = self.file.set_len(0);
+        let _ = fs2::FileExt::unlock(&self.file);
     }
 }
 

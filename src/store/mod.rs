@@ -44,11 +44,13 @@ use std::time::Duration;
 use append::{Appended, Writer};
 use blobs::NewBlob;
 use compact::Compaction;
-use draft::{Draft, FoundDraft, OpenDraft};
+use draft::{Draft, FoundDraft, OpenDraft, Rewritten};
 use files::{Access, Dir, Doing, check_owner};
 use index::Listing;
-use layout::{DIRECTORY_MODE, GITATTRIBUTES, GITIGNORE, LOCKS, OPEN, SESSIONS};
-use lock::LockFile;
+use layout::{
+    CACHE, DAMAGED, DIRECTORY_MODE, GITATTRIBUTES, GITIGNORE, INDEX, LOCKS, OPEN, SESSIONS,
+};
+use lock::{LockFile, Tenure};
 use models::Model;
 use purge::Receipt;
 use read::{Extent, Snapshot};
@@ -61,7 +63,7 @@ use crate::error::{Code, Error, Result};
 use crate::progress::Progress;
 use crate::session::attachment::Blob;
 use crate::session::event::{Body, Timestamp};
-use crate::session::fold::Session;
+use crate::session::fold::{Entry, Session};
 use crate::session::id::{EventId, SessionId, SessionRef};
 
 /// Whether a turn is on disk before it is acknowledged.
@@ -196,6 +198,36 @@ impl Store {
         blobs::read(&session, blob)
     }
 
+    /// Returns every event of a session with its line, in no order; of one id there may be several.
+    ///
+    /// # Errors
+    /// As [`Store::read`]. A session that is not there has none.
+    pub fn events(&self, id: SessionId) -> Result<Vec<Entry>> {
+        let name = id.to_string();
+        match self.sessions.open_dir(&name) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            opened => {
+                read::events(&opened.doing("open the session", self.sessions.path_of(&name))?)
+            }
+        }
+    }
+
+    /// Returns the names of what compaction and repair moved aside in a session's directory.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn damaged_files(&self, id: SessionId) -> Result<Vec<String>> {
+        let name = id.to_string();
+        let dir = match self.sessions.open_dir(&name) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            opened => opened.doing("open the session", self.sessions.path_of(&name))?,
+        };
+        let mut names = dir.names().doing("list", dir.path())?;
+        names.retain(|name| name.starts_with(DAMAGED));
+        names.sort_unstable();
+        Ok(names)
+    }
+
     /// Returns the bytes of all files of a session.
     #[must_use]
     pub fn bytes_of(&self, id: SessionId) -> u64 {
@@ -279,6 +311,29 @@ impl Store {
         let _ = models::remember(&self.root, host, model, known);
     }
 
+    /// Puts other texts in the place of those of a draft that `cover` has one for, or finds out
+    /// whether it has.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn rewrite_draft(
+        &self,
+        id: EventId,
+        dry_run: bool,
+        cover: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Rewritten> {
+        if !dry_run {
+            check_owner(&self.root)?;
+        }
+        match self.root.open_dir(OPEN) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Rewritten::Unchanged),
+            opened => {
+                let open = opened.doing("open", self.root.path_of(OPEN))?;
+                draft::rewrite(&open, id, dry_run, cover)
+            }
+        }
+    }
+
     /// Returns every draft, oldest first.
     ///
     /// # Errors
@@ -354,12 +409,62 @@ impl Writable<'_> {
         sweep_trash(sessions);
     }
 
+    /// Begins to be the only process that does something called `name` in this store.
+    ///
+    /// # Errors
+    /// `store_locked` where another does, with what that says of itself; as the system says.
+    pub fn tenure(&self, name: &'static str, who: &str) -> Result<Tenure> {
+        Tenure::begin(&self.locks, name, who)
+    }
+
+    /// Tells whether a tenure is of this store, and not of one that was here before.
+    #[must_use]
+    pub fn is_tenure_of_this(&self, tenure: &Tenure) -> bool {
+        tenure.is_of(&self.locks)
+    }
+
     /// Removes a draft that was found.
     ///
     /// # Errors
     /// As the system says.
     pub fn remove_draft(&self, id: EventId) -> Result<()> {
         draft::remove(&self.open, id)
+    }
+
+    /// Removes the index: it has titles and tags, and one of them is to be seen no more.
+    ///
+    /// # Errors
+    /// As the system says; that there is none is no error.
+    pub fn forget_index(&self) -> Result<()> {
+        let removed = match self.store.root.open_dir(CACHE) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            opened => opened.and_then(|cache| cache.remove_file(INDEX)),
+        };
+        match removed {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed.doing("remove the index in", self.store.root.path_of(CACHE)),
+        }
+    }
+
+    /// Removes what compaction and repair moved aside in a session's directory. Returns the names.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn remove_damaged(&self, id: SessionId) -> Result<Vec<String>> {
+        let names = self.store.damaged_files(id)?;
+        if names.is_empty() {
+            return Ok(names);
+        }
+        let session = id.to_string();
+        let sessions = &self.store.sessions;
+        let dir = sessions
+            .open_dir(&session)
+            .doing("open the session", sessions.path_of(&session))?;
+        for name in &names {
+            dir.remove_file(name).doing("remove", dir.path_of(name))?;
+        }
+        dir.sync().doing("sync", dir.path())?;
+        Ok(names)
     }
 
     /// Adds what another copy of the store has more; sessions that were purged here only if

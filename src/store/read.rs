@@ -11,7 +11,7 @@ use super::log::{Damage, Decoded, decode, decode_as};
 use super::tail::read_tail;
 use crate::error::Result;
 use crate::session::event::{Body, Event};
-use crate::session::fold::{Session, fold};
+use crate::session::fold::{Entry, Session, fold};
 use crate::session::id::{EventId, SessionId};
 use crate::session::summary::{Outline, Summary, Verdict, summarize};
 
@@ -101,6 +101,18 @@ pub(super) fn decode_logs<T>(
         }
     }
     Ok((kept, damaged))
+}
+
+/// Returns every event in `dir` with its line, of every log.
+///
+/// # Errors
+/// As [`read`].
+pub(super) fn events(dir: &Dir) -> Result<Vec<Entry>> {
+    let keep = |event, raw: &[u8]| Entry {
+        event,
+        raw: raw.to_vec(),
+    };
+    Ok(decode_logs(dir, keep)?.0)
 }
 
 fn read_dir(dir: &Dir, extent: Extent) -> Result<Snapshot> {

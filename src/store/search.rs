@@ -364,13 +364,13 @@ impl Survey {
         };
         match event.body {
             Body::Turn(turn) => {
-                let shown = hidden.clone().hide(*turn)?;
+                let shown = hidden.clone().hide_turn(*turn)?;
                 Some(Event {
                     body: Body::Turn(Box::new(shown)),
                     ..event
                 })
             }
-            _ => Some(event),
+            _ => Event::from_slice(&hidden.show_line(raw)).ok(),
         }
     }
 }

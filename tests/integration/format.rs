@@ -182,6 +182,18 @@ const HIDDEN_PINNED_KEPT: &[Row] = &[
         "+",
     ),
     (
+        "settings that are hidden, in part and whole, and what holds all together",
+        |_| {
+            let set = "01AAAAAAAAAAAAAAAAAAAAAAAA";
+            vec![
+                json!({"id": set, "type": "set", "system": "be shy now", "tags": {"a": true}, "prune": "importance"}),
+                json!({"type": "redact", "turn": set, "fields": {"system": [[3, 6]], "tags": [[0, 1]], "model": [[0, 9]]}}),
+                json!({"type": "set", "tags": {"b": true}}),
+            ]
+        },
+        "+++",
+    ),
+    (
         "pins and tags, one by one, before the horizon",
         |t| {
             let (one, two) = (t[0].as_str().expect("id"), t[1].as_str().expect("id"));

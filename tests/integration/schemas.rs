@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::{NOBODY_LISTENS, Reply, TestEnv, problems, schema};
 
-const SHAPES: [&str; 24] = [
+const SHAPES: [&str; 28] = [
     "turn",
     "chunk",
     "list",
@@ -31,6 +31,10 @@ const SHAPES: [&str; 24] = [
     "pinned",
     "pruned",
     "reindexed",
+    "updated",
+    "retracted",
+    "redacted",
+    "cleanup",
 ];
 
 #[test]
@@ -120,6 +124,9 @@ fn printed() -> Vec<(&'static str, Value)> {
         ("found-in", run(&["session", "search", "two", "--count"])),
         ("found-session", run(&["session", "search", "two", "-l"])),
         ("stats", run(&["session", "stats"])),
+        ("updated", run(&["session", "update", &id, "--tag", "x"])),
+        ("redacted", run(&["session", "redact", "two", "--all"])),
+        ("retracted", run(&["session", "retract", &address])),
     ];
     let show = env
         .command()

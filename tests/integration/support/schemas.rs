@@ -155,8 +155,14 @@ fn shape_of(args: &[OsString]) -> Option<&'static str> {
             "reindex" => Some("reindexed"),
             "merge" => Some("merged"),
             "export" if has("--out") => Some("exported"),
+            "update" => Some("updated"),
+            "retract" => Some("retracted"),
+            "redact" => Some("redacted"),
             _ => None,
         };
+    }
+    if args.first() == Some(&"cleanup") {
+        return Some("cleanup");
     }
     let rows = [
         ("--list-sessions", "list"),
@@ -176,7 +182,10 @@ fn shape_of(args: &[OsString]) -> Option<&'static str> {
 /// Returns the form these arguments print in.
 fn form_of(args: &[OsString]) -> &str {
     let prints_lines = args.len() > 1 && (args[1] == "watch" || args[1] == "search");
-    if prints_lines && args[0] == "session" && !args.iter().any(|arg| arg == "text") {
+    let is_text = args.iter().any(|arg| arg == "text");
+    if args.first().is_some_and(|verb| verb == "cleanup")
+        || prints_lines && args[0] == "session" && !is_text
+    {
         return "jsonl";
     }
     let at = args.iter().position(|arg| arg == "--output");

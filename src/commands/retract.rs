@@ -1,0 +1,81 @@
+//! Retraction: one turn hidden at once and for ever.
+
+use super::{Answer, Outcome};
+use crate::cli::{Invocation, Retract};
+use crate::error::{Code, Error, Result};
+use crate::output::Retracted;
+use crate::session::event::{Body, Redact};
+use crate::session::fold::fold;
+use crate::session::id::Address;
+use crate::session::redact::is_on_disk;
+use crate::store::append::refuse_newer;
+use crate::store::read::Extent;
+use crate::store::{Store, not_found};
+
+/// Hides a turn, and takes its bytes off the disk if that is asked for. A second time nothing is
+/// written.
+///
+/// # Errors
+/// `session_not_found` for a session or turn that is not there; `store_*`.
+pub(super) fn run(retract: &Retract, invocation: &Invocation) -> Result<Outcome> {
+    let Address {
+        session: reference,
+        turn,
+    } = &retract.turn;
+    let store = Store::open(invocation.store.path()?)?.ok_or_else(|| not_found(reference))?;
+    let id = store.find(reference)?;
+    let snapshot = store
+        .read(id, Extent::History)?
+        .ok_or_else(|| not_found(reference))?;
+    let session = &snapshot.session;
+    refuse_newer(session, id)?;
+    let is_shown = session.turns.iter().any(|said| said.id == *turn);
+    if !is_shown && !session.retracted.contains_key(turn) {
+        return Err(Error::new(
+            Code::SessionNotFound,
+            format!("the session has no turn {turn}"),
+        )
+        .hint("session show lists the turns there are")
+        .session(id));
+    }
+    let mut changed = false;
+    if is_shown {
+        let writable = store.for_writing(invocation.lock_timeout)?;
+        let writer = writable.writer(id)?;
+        writer.append(snapshot, invocation.durability, |found| {
+            changed = !found.session.retracted.contains_key(turn);
+            Ok(Vec::from_iter(
+                changed.then(|| Body::Redact(Redact::whole(*turn))),
+            ))
+        })?;
+    }
+    let failure = if retract.compact {
+        let writable = store.for_writing(invocation.lock_timeout)?;
+        writable.compact(id, false).err()
+    } else {
+        None
+    };
+    let entries = store.events(id)?;
+    let bytes_on_disk = is_on_disk(&entries, &fold(entries.clone()));
+    let message = if bytes_on_disk {
+        format!(
+            "the turn is hidden; its bytes are in the log until `ollama-prompt session compact {id}`"
+        )
+    } else {
+        "the turn is hidden, and its bytes are gone".to_owned()
+    };
+    let retracted = Retracted {
+        session_id: id,
+        turn: *turn,
+        changed,
+        bytes_on_disk,
+        message,
+        warnings: Vec::new(),
+    };
+    Ok(Outcome {
+        answer: Answer::Report(Box::new(retracted)),
+        warnings: Vec::new(),
+        notes: Vec::new(),
+        failure: failure.map(|error| error.session(id)),
+    })
+}
