@@ -9,6 +9,7 @@ pub mod found;
 mod list;
 mod progress;
 mod references;
+pub mod page;
 mod report;
 mod schema;
 pub mod shape;
