@@ -15,6 +15,8 @@ pub enum ExportForm {
     Jsonl,
     /// A text for people.
     Markdown,
+    /// A page for each session, with everything it needs in it.
+    Html,
     /// A line of chat messages for each session, as OpenAI's tools read it.
     #[value(name = "openai")]
     OpenAi,
@@ -27,6 +29,7 @@ impl ExportForm {
         match self {
             Self::Jsonl | Self::OpenAi => "jsonl",
             Self::Markdown => "md",
+            Self::Html => "html",
         }
     }
 }
@@ -51,7 +54,7 @@ pub(super) struct TypedExport {
     /// Export every session
     #[arg(long, conflicts_with = "ids")]
     all: bool,
-    /// In which form: jsonl (lossless), markdown, openai (chat JSONL)
+    /// In which form: jsonl (lossless), markdown, html (a page for each session), openai (chat JSONL)
     #[arg(
         long,
         value_name = "FORM",

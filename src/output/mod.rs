@@ -10,6 +10,7 @@ mod list;
 mod progress;
 mod references;
 pub mod page;
+mod references;
 mod report;
 mod schema;
 pub mod shape;

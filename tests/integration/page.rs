@@ -98,7 +98,9 @@ fn twenty_hostile_transcripts_do_nothing_and_ask_for_nothing() {
     browser.open(&open);
     assert_eq!(browser.evaluate("window.owned"), 1);
     assert!(!deeds(&mut browser).is_empty());
-    browser.evaluate(&format!("fetch('{ELSEWHERE}').catch(() => 0).then(() => 0)"));
+    browser.evaluate(&format!(
+        "fetch('{ELSEWHERE}').catch(() => 0).then(() => 0)"
+    ));
     let heard_by_trap = trap.server().requests().len();
     assert!(heard_by_trap > 0, "the proxy is asked");
 

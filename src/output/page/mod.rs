@@ -40,8 +40,6 @@ pub struct About {
     pub system: Option<String>,
     /// When it was made.
     pub created: Option<Timestamp>,
-    /// When its last turn was stored.
-    pub last_used: Option<Timestamp>,
     /// How many turns the page has.
     pub turns: u64,
     /// The context budget in tokens.
@@ -84,7 +82,6 @@ impl Page {
         }
         facts.extend(about.model.as_ref().map(|model| ("Model", text(model))));
         facts.extend(about.created.map(|ts| ("Begun", time(ts))));
-        facts.extend(about.last_used.map(|ts| ("Last used", time(ts))));
         facts.push(("Turns", grouped(about.turns)));
         facts.extend(
             about
@@ -160,12 +157,13 @@ impl Page {
         html + "</section>\n</article>\n"
     }
 
-    /// Returns what comes after the last turn.
+    /// Returns what comes after the last turn, which was stored at `last_used`.
     #[must_use]
-    pub fn end(self) -> String {
+    pub fn end(self, last_used: Timestamp) -> String {
         format!(
-            "</main>\n<footer id=\"context\">\n<h2>Context use</h2>\n{}</footer>\n<script>{SCRIPT}</script>\n</body>\n</html>\n",
-            self.chart.svg()
+            "</main>\n<footer id=\"context\">\n<h2>Context use</h2>\n{}<p>Last used {}</p>\n</footer>\n<script>{SCRIPT}</script>\n</body>\n</html>\n",
+            self.chart.svg(),
+            time(last_used)
         )
     }
 }
@@ -181,14 +179,14 @@ pub fn index(sessions: &[(About, String)]) -> String {
                 attribute(file),
                 text(&about.heading()),
                 about.model.as_deref().map_or(String::new(), text),
-                about.last_used.map_or(String::new(), time),
+                about.created.map_or(String::new(), time),
                 grouped(about.turns)
             )
         })
         .collect();
     format!(
         "{}<header>\n<h1>Sessions</h1>\n<p>{} sessions</p>\n</header>\n<main>\n<table>\n<thead><tr><th scope=\"col\">Session</th><th scope=\"col\">Model</th>\
-         <th scope=\"col\">Last used</th><th scope=\"col\" class=\"number\">Turns</th></tr></thead>\n<tbody>\n{rows}</tbody>\n</table>\n</main>\n</body>\n</html>\n",
+         <th scope=\"col\">Begun</th><th scope=\"col\" class=\"number\">Turns</th></tr></thead>\n<tbody>\n{rows}</tbody>\n</table>\n</main>\n</body>\n</html>\n",
         opening("Sessions"),
         grouped(sessions.len() as u64)
     )

@@ -30,7 +30,7 @@ fn page(about: &About, turns: &[SaidTurn]) -> String {
     turns
         .iter()
         .for_each(|said| html += &page.turn(said, false));
-    html + &page.end()
+    html + &page.end(Timestamp::from_ms(0))
 }
 
 #[test]

@@ -1,0 +1,37 @@
+//! A session as a page of its own.
+
+use super::{Put, Stop};
+use crate::output::page::{About, Page};
+use crate::session::id::EventId;
+use crate::store::history::History;
+
+pub(super) fn write(history: &History, put: &mut Put<'_>) -> Result<(), Stop> {
+    let horizon = history.session.horizon.as_ref();
+    let is_in_context = |turn: EventId| horizon.is_none_or(|horizon| horizon.holds(turn));
+    let (mut page, head) = Page::begin(&about(history));
+    put(&head)?;
+    let mut last_used = history.created;
+    for said in history.turns() {
+        let said = said?;
+        last_used = last_used.max(said.ts);
+        put(&page.turn(&said, is_in_context(said.id)))?;
+    }
+    put(&page.end(last_used))
+}
+
+/// Returns what there is to say of a session without a look at its turns.
+#[must_use]
+pub fn about(history: &History) -> About {
+    let settings = &history.session.settings;
+    let tags = settings.tags.iter().filter(|(_, on)| **on);
+    About {
+        id: Some(history.id),
+        title: None,
+        model: settings.model.clone(),
+        system: settings.system.clone(),
+        created: Some(history.created),
+        turns: history.turns,
+        max_context_tokens: settings.max_context_tokens,
+        tags: tags.map(|(name, _)| name.clone()).collect(),
+    }
+}
