@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use super::session::session_refs;
 use super::{Command, Selection};
 use crate::error::Result;
+use crate::session::id::SessionRef;
 
 /// The form in which sessions leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -43,6 +44,18 @@ pub struct Export {
     pub to: ExportForm,
     /// The file or directory; standard output where absent.
     pub out: Option<PathBuf>,
+}
+
+impl Export {
+    /// Returns the page of a session, on standard output.
+    #[must_use]
+    pub fn page(session: &SessionRef) -> Self {
+        Self {
+            sessions: Selection::These(vec![session.clone()]),
+            to: ExportForm::Html,
+            out: None,
+        }
+    }
 }
 
 /// `session export`, as it is typed.

@@ -1,6 +1,8 @@
 //! The page of a session in a real browser: what a hostile transcript does there, which is
 //! nothing, and what a reader finds.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
 
 use crate::support::{BROWSER, Browser, Reply, TestEnv, need};
@@ -198,6 +200,9 @@ fn a_page_of_two_thousand_turns_opens_and_is_searched() {
     }
 }
 
+/// A PNG of one pixel.
+const PIXEL: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
+
 /// Headings that skip a level, text whose contrast is below 4.5 to 1 (WCAG 2.2, 1.4.3), and what
 /// else a reader who cannot see the page would miss.
 const HINDRANCES: &str = "(() => {
@@ -236,7 +241,10 @@ fn a_page_is_read_by_everyone_in_the_dark_on_a_phone_and_on_paper() {
     }
     let env = TestEnv::new();
     let reply = "# Plan\n\n1. *one*\n2. `two`\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n> quoted\n\n```python\n# why\nprint(\"x\" * 3)  # a very long line that does not fit on any phone there ever was, not even sideways\n```\n\n[link](https://example.com)";
+    let pixel = BASE64_STANDARD.decode(PIXEL).expect("base64");
+    let image = env.write("<pixel>.png", pixel);
     let turn = env.chat("How?\n  indented").args(["--system", "Be brief."]);
+    let turn = turn.arg("--image").arg(image);
     let id = turn
         .answered(Reply::text(reply).thinking("hm").counts(20, 30))
         .run()
@@ -278,6 +286,8 @@ fn a_page_is_read_by_everyone_in_the_dark_on_a_phone_and_on_paper() {
     assert_eq!(folded, serde_json::json!(["System prompt", "Thinking"]));
     let anchor = browser.evaluate("document.querySelector('article h2 a').hash === '#' + document.querySelector('article').id");
     assert_eq!(anchor, true);
+    let image = browser.evaluate("[document.images[0].naturalWidth, document.images[0].alt]");
+    assert_eq!(image, serde_json::json!([1, "<pixel>.png"]));
     let printed = browser.call("Page.printToPDF", serde_json::json!({}));
     let pdf = printed["data"].as_str().expect("a document");
     assert!(pdf.starts_with("JVBER"), "it is a PDF: {}", &pdf[..20]);

@@ -1,7 +1,11 @@
 //! A session as a page of its own.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+
 use super::{Put, Stop};
 use crate::output::page::{About, Page};
+use crate::session::attachment::{Blob, Image};
 use crate::session::id::EventId;
 use crate::store::history::History;
 
@@ -14,9 +18,24 @@ pub(super) fn write(history: &History, put: &mut Put<'_>) -> Result<(), Stop> {
     for said in history.turns() {
         let said = said?;
         last_used = last_used.max(said.ts);
-        put(&page.turn(&said, is_in_context(said.id)))?;
+        let images: Vec<Image> = said
+            .turn
+            .blobs
+            .iter()
+            .filter_map(|blob| image(history, blob))
+            .collect();
+        put(&page.turn(&said, &images, is_in_context(said.id)))?;
     }
     put(&page.end(last_used))
+}
+
+/// Returns an image as it is shown; `None` where it is gone, or other bytes are in its place.
+fn image(history: &History, blob: &Blob) -> Option<Image> {
+    let bytes = history.read_blob(blob).ok()?;
+    Some(Image {
+        blob: blob.clone(),
+        data: BASE64_STANDARD.encode(bytes),
+    })
 }
 
 /// Returns what there is to say of a session without a look at its turns.
@@ -26,7 +45,7 @@ pub fn about(history: &History) -> About {
     let tags = settings.tags.iter().filter(|(_, on)| **on);
     About {
         id: Some(history.id),
-        title: None,
+        title: settings.title().map(str::to_owned),
         model: settings.model.clone(),
         system: settings.system.clone(),
         created: Some(history.created),

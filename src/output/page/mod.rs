@@ -20,12 +20,16 @@ use self::chart::Chart;
 use self::code::Highlighter;
 use self::markup::{attribute, text};
 use crate::json;
+use crate::session::attachment::Image;
 use crate::session::event::{Timestamp, Turn};
 use crate::session::fold::SaidTurn;
 use crate::session::id::SessionId;
 
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("search.js");
+
+/// Kinds of pictures that are shown: those that are nothing but pixels.
+const PICTURES: [&str; 4] = ["image/png", "image/jpeg", "image/webp", "image/gif"];
 
 /// What a page says of its session before the first turn.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -112,9 +116,10 @@ impl Page {
         (page, head)
     }
 
-    /// Returns a turn; `is_in_context` tells whether the next request carries it.
+    /// Returns a turn with those of its images that are there; `is_in_context` tells whether the
+    /// next request carries it.
     #[must_use]
-    pub fn turn(&mut self, said: &SaidTurn, is_in_context: bool) -> String {
+    pub fn turn(&mut self, said: &SaidTurn, images: &[Image], is_in_context: bool) -> String {
         self.turns += 1;
         let (number, turn) = (self.turns, &said.turn);
         let used = turn.usage.prompt_eval_count;
@@ -134,8 +139,11 @@ impl Page {
             figures(turn)
         );
         html += &format!(
-            "<section class=\"user\"><h3>User</h3>\n<div class=\"plain\" dir=\"auto\">{}</div></section>\n",
-            text(&turn.prompt)
+            "<section class=\"user\"><h3>User</h3>\n{}<div class=\"plain\" dir=\"auto\">{}</div>\n{}{}</section>\n",
+            tool_results(turn),
+            text(&turn.prompt),
+            pictures(turn, images),
+            files(turn)
         );
         html += "<section class=\"assistant\"><h3>Assistant</h3>\n";
         if let Some(thinking) = turn.thinking.as_deref().filter(|text| !text.is_empty()) {
@@ -168,6 +176,54 @@ impl Page {
     }
 }
 
+/// Returns what tools had to say.
+fn tool_results(turn: &Turn) -> String {
+    let results = turn.tool_results.iter().map(|result| {
+        format!(
+            "<details class=\"tools\"><summary>Result of {}</summary>\n<div class=\"plain\" dir=\"auto\">{}</div></details>\n",
+            text(&result.name),
+            text(&result.content)
+        )
+    });
+    results.collect()
+}
+
+/// Returns the images of a turn; of one that is not there, its name.
+fn pictures(turn: &Turn, images: &[Image]) -> String {
+    let shown = turn.blobs.iter().map(|blob| {
+        let there = images.iter().find(|image| image.blob.sha256 == blob.sha256);
+        let type_is_known = PICTURES.contains(&blob.media_type.as_str());
+        match there.filter(|_| type_is_known) {
+            Some(image) => format!(
+                "<figure><img alt=\"{name}\" src=\"data:{};base64,{}\"><figcaption>{name}</figcaption></figure>\n",
+                blob.media_type,
+                image.data,
+                name = attribute(&blob.name),
+            ),
+            None => format!("<p>Image: {}</p>\n", text(&blob.name)),
+        }
+    });
+    shown.collect()
+}
+
+/// Returns what was read for a turn.
+fn files(turn: &Turn) -> String {
+    if turn.references.is_empty() {
+        return String::new();
+    }
+    let files = turn.references.iter().map(|file| {
+        let bytes = grouped(file.bytes);
+        format!(
+            "<li><code>{}</code>, {bytes} bytes</li>\n",
+            text(&file.path)
+        )
+    });
+    let files: String = files.collect();
+    format!(
+        "<details class=\"files\"><summary>Referred to</summary>\n<ul>\n{files}</ul></details>\n"
+    )
+}
+
 /// Returns a page that leads to the pages of many sessions: what each is about, and its file.
 #[must_use]
 pub fn index(sessions: &[(About, String)]) -> String {
@@ -196,7 +252,7 @@ pub fn index(sessions: &[(About, String)]) -> String {
 fn opening(title: &str) -> String {
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src '{}'; script-src '{}'; base-uri 'none'; form-action 'none'\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src '{}'; script-src '{}'; img-src data:; base-uri 'none'; form-action 'none'\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<meta name=\"referrer\" content=\"no-referrer\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n",
         hash(STYLE),

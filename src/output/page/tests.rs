@@ -29,7 +29,7 @@ fn page(about: &About, turns: &[SaidTurn]) -> String {
     let (mut page, mut html) = Page::begin(about);
     turns
         .iter()
-        .for_each(|said| html += &page.turn(said, false));
+        .for_each(|said| html += &page.turn(said, &[], false));
     html + &page.end(Timestamp::from_ms(0))
 }
 
