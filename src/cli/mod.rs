@@ -201,12 +201,15 @@ impl Command {
     /// Returns the forms in which its result can be printed.
     #[must_use]
     pub fn forms(&self) -> &'static [Output] {
-        use Output::{Compact, Json, Jsonl, Markdown, Svg, Table, Text};
+        use Output::{Compact, Html, Json, Jsonl, Markdown, Svg, Table, Text};
         match self {
             Self::Turn(turn) if turn.dry_run => &[Json, Compact],
             Self::Turn(_) => &[Json, Compact, Jsonl, Text],
             Self::Watch { .. } | Self::Cleanup(_) => &[Json, Compact, Jsonl],
             Self::Search(_) => &[Json, Compact, Jsonl, Text],
+            Self::SessionInfo(wanted) if wanted.part == Part::All => {
+                &[Json, Compact, Jsonl, Text, Markdown, Html]
+            }
             Self::SessionInfo(_) => &[Json, Compact, Jsonl, Text, Markdown],
             Self::Stats(_) => &[Json, Compact, Table, Svg],
             Self::ListSessions(_) => &[Json, Compact, Table],

@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use super::session::session_refs;
 use super::{Command, Selection};
 use crate::error::Result;
+use crate::session::id::SessionRef;
 
 /// The form in which sessions leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -15,6 +16,8 @@ pub enum ExportForm {
     Jsonl,
     /// A text for people.
     Markdown,
+    /// A page for each session, with everything it needs in it.
+    Html,
     /// A line of chat messages for each session, as OpenAI's tools read it.
     #[value(name = "openai")]
     OpenAi,
@@ -27,6 +30,7 @@ impl ExportForm {
         match self {
             Self::Jsonl | Self::OpenAi => "jsonl",
             Self::Markdown => "md",
+            Self::Html => "html",
         }
     }
 }
@@ -42,6 +46,18 @@ pub struct Export {
     pub out: Option<PathBuf>,
 }
 
+impl Export {
+    /// Returns the page of a session, on standard output.
+    #[must_use]
+    pub fn page(session: &SessionRef) -> Self {
+        Self {
+            sessions: Selection::These(vec![session.clone()]),
+            to: ExportForm::Html,
+            out: None,
+        }
+    }
+}
+
 /// `session export`, as it is typed.
 #[derive(Debug, Args)]
 pub(super) struct TypedExport {
@@ -51,7 +67,7 @@ pub(super) struct TypedExport {
     /// Export every session
     #[arg(long, conflicts_with = "ids")]
     all: bool,
-    /// In which form: jsonl (lossless), markdown, openai (chat JSONL)
+    /// In which form: jsonl (lossless), markdown, html (a page for each session), openai (chat JSONL)
     #[arg(
         long,
         value_name = "FORM",

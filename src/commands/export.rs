@@ -10,8 +10,8 @@ use super::{Answer, Outcome};
 use crate::cli::{Export, ExportForm, Invocation, Selection};
 use crate::clock;
 use crate::error::{Code, Error, Result};
-use crate::output::export::{Put, Stop, separator, write};
-use crate::output::{ExportReport, Stream};
+use crate::output::export::{Put, Stop, about, separator, write};
+use crate::output::{ExportReport, Stream, page};
 use crate::session::id::{EventId, SessionId};
 use crate::store::files::{Dir, Doing};
 use crate::store::history::History;
@@ -38,6 +38,7 @@ pub(super) fn run(export: &Export, invocation: &Invocation) -> Result<Outcome> {
         warnings: Vec::new(),
     };
     sessions.must_be_there()?;
+    sessions.must_have_room(export.out.as_deref())?;
     let (answer, warnings) = match &export.out {
         None => (Answer::Stream(Box::new(sessions)), Vec::new()),
         Some(out) => {
@@ -101,6 +102,17 @@ impl Sessions {
         Ok(())
     }
 
+    /// Makes sure that pages do not run into one another.
+    fn must_have_room(&self, out: Option<&Path>) -> Result<()> {
+        let in_one = out.is_none_or(|out| !is_directory(out));
+        if self.form == ExportForm::Html && in_one && (self.is_all || self.ids.len() > 1) {
+            let sentence = "several sessions do not go into one page";
+            return Err(Error::new(Code::Usage, sentence)
+                .hint("name one, or give --out DIRECTORY/ for a page each and an index"));
+        }
+        Ok(())
+    }
+
     /// Opens a session; `None` where there is nothing of it to export.
     fn open(&mut self, id: SessionId) -> Result<Option<History>> {
         let Some(store) = &self.store else {
@@ -160,16 +172,26 @@ impl Sessions {
             return Ok(report);
         }
         std::fs::create_dir_all(out).doing("make", out)?;
+        let mut pages = Vec::new();
         for id in self.ids.clone() {
             if let Some(history) = self.open(id)? {
                 let name = format!("{id}.{}", self.form.extension());
-                let mut file = Target::open(&out.join(name))?;
+                let mut file = Target::open(&out.join(&name))?;
                 file.write(|put| write(self.form, &history, put))?;
                 report.bytes += file.finish(false)?;
                 report.sessions += 1;
                 report.turns += history.turns;
                 report.files += 1;
+                if self.form == ExportForm::Html {
+                    pages.push((about(&history), name));
+                }
             }
+        }
+        if self.form == ExportForm::Html {
+            let mut file = Target::open(&out.join("index.html"))?;
+            file.write(|put| put(&page::index(&pages)))?;
+            report.bytes += file.finish(false)?;
+            report.files += 1;
         }
         let dir = Dir::open(out).doing("open", out)?;
         dir.sync().doing("sync", out)?;

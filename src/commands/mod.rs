@@ -34,7 +34,7 @@ mod withhold;
 
 pub use watch::Watch;
 
-use crate::cli::{Command, Invocation};
+use crate::cli::{Command, Export, Invocation, Output};
 use crate::error::{Error, Result};
 use crate::ollama::Chunk;
 use crate::output::{Described, Report, Stream, TurnReport};
@@ -95,6 +95,9 @@ pub fn run(
         } => merge::run(dir, *include_purged, progress, invocation),
         Command::Export(export) => export::run(export, invocation),
         Command::Reindex => list::reindex(progress, invocation),
+        Command::SessionInfo(wanted) if invocation.output == Output::Html => {
+            export::run(&Export::page(&wanted.session), invocation)
+        }
         Command::SessionInfo(wanted) => info::run(wanted, invocation),
         Command::SentContext { session, turn } => context::run(session, *turn, invocation),
         Command::Pin { turn, is_pinned } => pin::run(turn, *is_pinned, invocation),

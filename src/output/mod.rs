@@ -8,6 +8,7 @@ pub mod export;
 pub mod found;
 pub mod house;
 mod list;
+pub mod page;
 mod progress;
 mod references;
 mod report;

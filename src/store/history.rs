@@ -8,10 +8,12 @@ use std::fs::File;
 use std::io;
 
 use super::Store;
+use super::blobs;
 use super::files::{Access, Dir, Doing};
 use super::layout::{BLOBS, is_blob_name};
 use super::lines::{Line, Logs};
 use crate::error::Result;
+use crate::session::attachment::Blob;
 use crate::session::event::{Body, Event, Timestamp};
 use crate::session::fold::{SaidTurn, Session};
 use crate::session::id::SessionId;
@@ -168,6 +170,14 @@ impl History {
         }
         there.retain(|name| named.contains(name));
         Ok(there)
+    }
+
+    /// Reads a blob that a turn names.
+    ///
+    /// # Errors
+    /// Why it cannot be used, in words, as [`Store::read_blob`].
+    pub fn read_blob(&self, blob: &Blob) -> std::result::Result<Vec<u8>, String> {
+        blobs::read(&self.dir, blob)
     }
 
     /// Opens a blob.

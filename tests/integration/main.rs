@@ -29,6 +29,7 @@ mod list;
 mod merge;
 mod not_stored;
 mod outputs;
+mod page;
 mod plan;
 mod power_loss;
 mod prefix;

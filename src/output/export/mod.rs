@@ -5,8 +5,11 @@
 //! [`write`].
 
 mod events;
+mod html;
 mod markdown;
 mod openai;
+
+pub use html::about;
 
 use crate::cli::ExportForm;
 use crate::error::Error;
@@ -38,6 +41,7 @@ pub fn write(form: ExportForm, history: &History, put: &mut Put<'_>) -> Result<(
     match form {
         ExportForm::Jsonl => events::write(history, put),
         ExportForm::Markdown => markdown::write(history, put),
+        ExportForm::Html => html::write(history, put),
         ExportForm::OpenAi => openai::write(history, put),
     }
 }
@@ -47,6 +51,6 @@ pub fn write(form: ExportForm, history: &History, put: &mut Put<'_>) -> Result<(
 pub fn separator(form: ExportForm) -> &'static str {
     match form {
         ExportForm::Markdown => "\n",
-        ExportForm::Jsonl | ExportForm::OpenAi => "",
+        ExportForm::Jsonl | ExportForm::OpenAi | ExportForm::Html => "",
     }
 }

@@ -9,6 +9,7 @@
     reason = "a vocabulary: some words are used by the next test and not by the last"
 )]
 
+mod browser;
 mod bytes;
 mod capture;
 mod chat_reply;
@@ -33,6 +34,7 @@ use std::time::Duration;
 
 #[allow(unused_imports, reason = "as above")]
 pub(crate) use self::{
+    browser::{BROWSER, Browser},
     env::TestEnv,
     gate::Gate,
     honest::{count, count_of_request, counted, honest, messages_of},

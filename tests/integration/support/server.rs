@@ -122,6 +122,11 @@ impl Server {
         state.requests.iter().filter(|r| r.path == path).count()
     }
 
+    /// Returns how many requests came, whatever for.
+    pub(crate) fn count(&self) -> usize {
+        self.shared.state().requests.len()
+    }
+
     /// Waits until so many chats were asked for since the server was started.
     #[track_caller]
     pub(crate) fn wait_for_requests(&self, chats: usize) {
