@@ -122,9 +122,12 @@ impl Server {
         state.requests.iter().filter(|r| r.path == path).count()
     }
 
-    /// Returns how many requests came, whatever for.
-    pub(crate) fn count(&self) -> usize {
-        self.shared.state().requests.len()
+    /// Returns how many requests came whose target has `part` in it: of a proxy that is the host
+    /// as well.
+    pub(crate) fn count_with(&self, part: &str) -> usize {
+        let state = self.shared.state();
+        let with = state.requests.iter().filter(|r| r.path.contains(part));
+        with.count()
     }
 
     /// Waits until so many chats were asked for since the server was started.
