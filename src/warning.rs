@@ -119,6 +119,18 @@ pub enum Warning {
     },
     /// The reply had halves of surrogate pairs in it.
     SurrogatesReplaced,
+    /// A template cannot be read.
+    UnreadableTemplate {
+        /// Its name.
+        template: String,
+        /// Why.
+        cause: String,
+    },
+    /// A template was named for a session that is there already and was begun without it.
+    TemplateUnused {
+        /// Its name.
+        template: String,
+    },
     /// A session was not purged because a turn of it is under way.
     UnderWay(SessionId),
 }
@@ -217,6 +229,13 @@ impl fmt::Display for Warning {
             Self::SurrogatesReplaced => write!(
                 f,
                 "the reply had invalid characters in it, replaced by U+FFFD"
+            ),
+            Self::UnreadableTemplate { template, cause } => {
+                write!(f, "template `{template}` is not shown: {cause}")
+            }
+            Self::TemplateUnused { template } => write!(
+                f,
+                "template `{template}` has no effect: the session is there already and was not begun with it"
             ),
             Self::UnderWay(session) => write!(
                 f,

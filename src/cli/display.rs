@@ -18,7 +18,7 @@ pub(super) struct Display {
         hide_possible_values = true
     )]
     pub(super) color: Option<Color>,
-    /// Print the JSON Schema of what is printed or stored: turn, list, info, message (a line of session show --output jsonl), found, found-in, found-session (lines of session search), stats, error, event, chunk (a line of --output jsonl but the last), seen (a line of session watch), plan (--dry-run), sent (the context of a past turn), purged, compacted, verified, merged, exported (session export --out), drafts, cleared, pinned, pruned or reindexed
+    /// Print the JSON Schema of what is printed or stored: turn, list, info, message (a line of session show --output jsonl), found, found-in, found-session (lines of session search), stats, error, event, chunk (a line of --output jsonl but the last), seen (a line of session watch), plan (--dry-run), sent (the context of a past turn), purged, compacted, verified, merged, exported (session export to a file), drafts, cleared, pinned, pruned, reindexed, templates, template, template-saved or templates-deleted
     #[arg(long, value_name = "SHAPE", hide_possible_values = true, help_heading = UTILITIES)]
     pub(super) print_schema: Option<Shape>,
 }
@@ -108,6 +108,14 @@ pub enum Shape {
     Pruned,
     /// `session reindex`.
     Reindexed,
+    /// `template list`.
+    Templates,
+    /// `template show`.
+    Template,
+    /// `template save`.
+    TemplateSaved,
+    /// `template delete`.
+    TemplatesDeleted,
 }
 
 impl Shape {
@@ -139,6 +147,10 @@ impl Shape {
             Self::Pinned => "pinned",
             Self::Pruned => "pruned",
             Self::Reindexed => "reindexed",
+            Self::Templates => "templates",
+            Self::Template => "template",
+            Self::TemplateSaved => "template-saved",
+            Self::TemplatesDeleted => "templates-deleted",
         }
     }
 }

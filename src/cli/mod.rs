@@ -6,13 +6,15 @@
 //! disk, the network or the clock.
 
 mod attachments;
-mod config;
+pub(crate) mod config;
 mod display;
 mod env;
 mod find;
+mod manual;
 mod options;
 mod references;
 mod session;
+mod templates;
 #[cfg(test)]
 mod tests;
 mod transfer;
@@ -32,7 +34,9 @@ pub use find::{
     ListWanted, Moment, Part, SearchWanted, SessionFilter, ShowWanted, Sort, Span, StatsWanted,
     Told,
 };
+pub use manual::verbs;
 pub use options::in_force;
+pub use templates::{Begin, Save, Templates};
 pub use transfer::{Export, ExportForm};
 pub use typed::Typed;
 
@@ -161,6 +165,8 @@ pub enum Command {
     Purge(Purge),
     /// The end of these sessions.
     Delete(Vec<SessionId>),
+    /// Something about templates.
+    Templates(Templates),
 }
 
 impl Command {
@@ -193,6 +199,7 @@ impl Command {
         match self {
             Self::Turn(turn) if turn.dry_run => &[Json, Compact],
             Self::Turn(_) => &[Json, Compact, Jsonl, Text],
+            Self::Templates(Templates::List) => &[Json, Compact, Table],
             Self::Watch { .. } => &[Json, Compact, Jsonl],
             Self::Search(_) => &[Json, Compact, Jsonl, Text],
             Self::SessionInfo(_) => &[Json, Compact, Jsonl, Text, Markdown],
@@ -242,7 +249,9 @@ pub struct Turn {
     pub model: Option<String>,
     /// The context budget in tokens, if one was given by a flag.
     pub max_context_tokens: Option<u64>,
-    /// What a new session begins with where no flag says otherwise.
+    /// The template it begins with.
+    pub begin: Option<Begin>,
+    /// What a new session begins with where neither flag nor template says otherwise.
     pub defaults: Settings,
     /// How turns leave the context, if that was given by a flag.
     pub prune: Option<Strategy>,
@@ -337,7 +346,7 @@ impl StoreRoot {
 pub enum Parsed {
     /// Something to do; [`Typed::asks_for`] says what.
     Typed(Box<Typed>),
-    /// A text that was asked for: help or version.
+    /// A text that was asked for: help, version, completions, the manual page.
     Text(String),
 }
 
@@ -347,7 +356,10 @@ pub enum Parsed {
 /// `usage`.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Parsed> {
     match Typed::try_parse_from(arguments) {
-        Ok(typed) => Ok(Parsed::Typed(Box::new(typed))),
+        Ok(typed) => Ok(match typed.text() {
+            Some(text) => Parsed::Text(text),
+            None => Parsed::Typed(Box::new(typed)),
+        }),
         Err(error) if !error.use_stderr() => Ok(Parsed::Text(error.render().to_string())),
         Err(error) => Err(misspelt(&error.render().to_string())),
     }

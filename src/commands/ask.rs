@@ -10,8 +10,8 @@ use super::messages::Images;
 use super::recall::{Recalled, recall};
 use super::request::{self, Planned, Request};
 use super::window::Remembered;
-use super::{Answer, Outcome, summary, window};
-use crate::cli::{Server, Turn, in_force};
+use super::{Answer, Outcome, summary, template, window};
+use crate::cli::{Invocation, Server, Turn, in_force};
 use crate::clock;
 use crate::error::Result;
 use crate::ollama::{
@@ -45,6 +45,8 @@ pub(super) struct Call<'a> {
     /// What the flags say of the session, from this turn on.
     pub(super) given: Settings,
     recalled: OnceCell<Recalled>,
+    /// What its template says, if it begins with one.
+    begins: Settings,
     backend: Backend,
 }
 
@@ -60,9 +62,14 @@ impl<'a> Call<'a> {
     /// Reads what was typed.
     ///
     /// # Errors
-    /// `usage` for a prompt that cannot be read, `reference` for what it refers to if that is to
-    /// matter, `config` for a server that cannot be meant.
-    pub(super) fn new(turn: &'a Turn) -> Result<Self> {
+    /// `usage` for a prompt that cannot be read and for a template that cannot be used, `reference`
+    /// for what the prompt refers to if that is to matter, `config` for a server that cannot be
+    /// meant.
+    pub(super) fn new(turn: &'a Turn, invocation: &Invocation) -> Result<Self> {
+        let begins = match &turn.begin {
+            Some(begin) => template::begins(begin, invocation.store.path()?)?,
+            None => Settings::default(),
+        };
         let expanded = prompt::read_expanded(&turn.prompt, &turn.references)?;
         let attachments = attachments::read(&turn.attached)?;
         Ok(Self {
@@ -75,6 +82,7 @@ impl<'a> Call<'a> {
             attachments,
             given: given(turn)?,
             recalled: OnceCell::new(),
+            begins,
             backend: backend(&turn.server)?,
         })
     }
@@ -114,17 +122,31 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Returns the settings of this turn: flags before the session, the session before
+    /// Returns the settings of this turn: flags before the session, the session before template,
     /// environment, `config.toml` and defaults. A session that is there keeps its options as they
     /// are, also where it has none.
     pub(super) fn settings(&self, session: &Session) -> Settings {
         let mut settings = self.turn.defaults.clone();
         if session.created.is_some() {
             settings.options.clear();
+        } else {
+            settings.overlay(self.begins.clone());
         }
         settings.overlay(session.settings.clone());
         settings.overlay(self.given.clone());
         settings
+    }
+
+    /// Tells whether a template was named that the session, which is there already, was not begun
+    /// with.
+    pub(super) fn unused_template(&self, session: &Session) -> Option<Warning> {
+        let named = self.begins.template.as_ref();
+        let is_other = session.created.is_some() && session.settings.template.as_ref() != named;
+        named
+            .filter(|_| is_other)
+            .map(|template| Warning::TemplateUnused {
+                template: template.clone(),
+            })
     }
 
     /// Returns the options of the request.

@@ -22,6 +22,7 @@ mod request;
 mod search;
 mod stats;
 mod summary;
+mod template;
 mod turn;
 mod verify;
 mod watch;
@@ -113,6 +114,7 @@ pub fn run(
         } => compact::run(sessions, *drop_pruned, progress, invocation),
         Command::Purge(which) => purge::run(which, invocation),
         Command::Delete(ids) => purge::delete(ids, invocation),
+        Command::Templates(asked) => template::run(asked, invocation),
         Command::Drafts => drafts::list(invocation),
         Command::ClearDrafts => drafts::clear(invocation),
         Command::Watch { named, from_start } => watch::run(named.as_ref(), *from_start, invocation),

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use super::{
     Cleared, Compactions, DraftList, ExportReport, MergeReport, Page, Pinned, PlanReport, Pruned,
-    Purged, Reindexed, SentReport, Verified,
+    Purged, Reindexed, SentReport, TemplateInfo, TemplateSaved, TemplatesDeleted, Verified,
 };
 use crate::cli::Output;
 use crate::error::Result;
@@ -70,5 +70,8 @@ reports!(
     Purged,
     Reindexed,
     SentReport,
+    TemplateInfo,
+    TemplateSaved,
+    TemplatesDeleted,
     Verified,
 );

@@ -15,7 +15,7 @@ use super::found::{Found, FoundIn, FoundSession};
 use super::{
     Cleared, Compactions, DraftList, ExportReport, MergeReport, Piece, Pinned, PlanReport, Pruned,
     Purged, Reindexed, Report, SaidMessage, Seen, SentReport, SessionInfo, SessionList, Stats,
-    TurnReport, Verified,
+    TemplateInfo, TemplateList, TemplateSaved, TemplatesDeleted, TurnReport, Verified,
 };
 use crate::cli::Shape;
 use crate::error;
@@ -55,6 +55,10 @@ impl Described {
             Shape::Pinned => written::<Pinned>(),
             Shape::Pruned => written::<Pruned>(),
             Shape::Reindexed => written::<Reindexed>(),
+            Shape::Templates => written::<TemplateList>(),
+            Shape::Template => written::<TemplateInfo>(),
+            Shape::TemplateSaved => written::<TemplateSaved>(),
+            Shape::TemplatesDeleted => written::<TemplatesDeleted>(),
         };
         schema.insert("title".to_owned(), shape.name().into());
         Self(schema)

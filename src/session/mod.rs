@@ -10,4 +10,5 @@ pub mod importance;
 pub mod pattern;
 pub mod redact;
 pub mod summary;
+pub mod template;
 pub mod usage;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::{NOBODY_LISTENS, Reply, TestEnv, problems, schema};
 
-const SHAPES: [&str; 24] = [
+const SHAPES: [&str; 28] = [
     "turn",
     "chunk",
     "list",
@@ -31,6 +31,10 @@ const SHAPES: [&str; 24] = [
     "pinned",
     "pruned",
     "reindexed",
+    "templates",
+    "template",
+    "template-saved",
+    "templates-deleted",
 ];
 
 #[test]
@@ -120,6 +124,13 @@ fn printed() -> Vec<(&'static str, Value)> {
         ("found-in", run(&["session", "search", "two", "--count"])),
         ("found-session", run(&["session", "search", "two", "-l"])),
         ("stats", run(&["session", "stats"])),
+        (
+            "template-saved",
+            run(&["template", "save", "t", "--model", "m", "--system", "{{x}}"]),
+        ),
+        ("templates", run(&["template", "list"])),
+        ("template", run(&["template", "show", "t"])),
+        ("templates-deleted", run(&["template", "delete", "t"])),
     ];
     let show = env
         .command()
