@@ -90,7 +90,15 @@ fn without_a_session_a_template_is_read_and_nothing_written() {
 #[test]
 fn a_template_stands_between_session_and_environment() {
     // The setting, and for flag, template, environment and config what each says.
-    let rows: [(&str, &[&str], &str, Option<(&str, &str)>, &str, [Value; 4]); 7] = [
+    type Row = (
+        &'static str,
+        &'static [&'static str],
+        &'static str,
+        Option<(&'static str, &'static str)>,
+        &'static str,
+        [Value; 4],
+    );
+    let rows: [Row; 7] = [
         (
             "model",
             &["--model", "f"],
