@@ -11,10 +11,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 
 macro_rules! codes {
-    ($($(#[$doc:meta])* $variant:ident = $name:literal, $exit:literal, $retry:literal;)*) => {
+    ($($(#[doc = $doc:literal])* $variant:ident = $name:literal, $exit:literal, $retry:literal;)*) => {
         /// The kind of a failure. The names are a contract with calling programs.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum Code { $($(#[$doc])* $variant),* }
+        pub enum Code { $($(#[doc = $doc])* $variant),* }
 
         impl Code {
             /// Every code, in the order of the table.
@@ -30,6 +30,12 @@ macro_rules! codes {
             #[must_use]
             pub const fn exit_status(self) -> u8 {
                 match self { $(Self::$variant => $exit),* }
+            }
+
+            /// Returns what it means, in a sentence.
+            #[must_use]
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),*)),* }
             }
 
             /// Tells whether the same call may succeed when it is simply made again.

@@ -17,6 +17,7 @@
 //! * [`prompt`]: where the prompt comes from
 //! * [`ollama`]: asking a server; the only async code
 //! * [`cli`]: what was typed and what was asked for; the only reader of the environment
+//! * [`template`]: what sessions are begun with, under a name
 //! * [`commands`]: one file for each thing the program does
 //! * [`output`]: what is printed; the only module that prints
 //!
@@ -46,6 +47,7 @@ pub mod prompt;
 pub mod session;
 pub mod signals;
 pub mod store;
+pub mod template;
 pub mod tokens;
 pub mod wake;
 pub mod warning;

@@ -135,6 +135,18 @@ pub enum Warning {
         /// How many files.
         files: usize,
     },
+    /// A template cannot be read.
+    UnreadableTemplate {
+        /// Its name.
+        template: String,
+        /// Why.
+        cause: String,
+    },
+    /// A template was named for a session that is there already and was begun without it.
+    TemplateUnused {
+        /// Its name.
+        template: String,
+    },
     /// A session was not purged because a turn of it is under way.
     UnderWay(SessionId),
 }
@@ -249,6 +261,13 @@ impl fmt::Display for Warning {
             Self::UnsearchedDamage { session, files } => write!(
                 f,
                 "{files} files of damage (.damaged-…) in session {session} may say what is hidden: --drop-damaged removes them"
+            ),
+            Self::UnreadableTemplate { template, cause } => {
+                write!(f, "template `{template}` is not shown: {cause}")
+            }
+            Self::TemplateUnused { template } => write!(
+                f,
+                "template `{template}` has no effect: the session is there already and was not begun with it"
             ),
             Self::UnderWay(session) => write!(
                 f,

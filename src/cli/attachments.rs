@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::Value;
 
-use super::{Memory, usage};
+use super::{Config, Memory, usage};
 use crate::error::Result;
 use crate::prompt::Source;
 use crate::prompt::attachments::{Attached, Format};
@@ -51,17 +51,22 @@ impl Attachments {
     ///
     /// # Errors
     /// `usage` for a value that cannot be meant, and for results where no session is continued.
-    pub(super) fn attached(&self, memory: &Memory) -> Result<Attached> {
+    pub(super) fn attached(&self, memory: &Memory, config: &Config) -> Result<Attached> {
         if !self.tool_result.is_empty() && matches!(memory, Memory::None | Memory::New) {
             return Err(
                 usage("--tool-result needs the session in which the tool was called")
                     .hint("name it with --session-id, --session-key or --continue"),
             );
         }
+        let given = self.keep_alive.as_deref().map(keep_alive).transpose();
+        let given = given.map_err(|why| {
+            usage(format!("--keep-alive {why}"))
+                .hint("as in 5m, 1h30m, 300, 0 (unload at once) or -1 (for ever)")
+        })?;
         Ok(Attached {
             images: self.image.clone(),
             format: self.format.as_deref().map(format).transpose()?,
-            keep_alive: self.keep_alive.as_deref().map(keep_alive).transpose()?,
+            keep_alive: given.or_else(|| config.keep_alive.clone()),
             tools: self.tools.as_deref().map(tools).transpose()?,
             tool_results: self
                 .tool_result
@@ -113,8 +118,8 @@ fn tool_result(text: &str) -> Result<(String, Source)> {
 }
 
 /// Reads how long a model stays loaded, as Ollama does: a number is seconds, anything else one of
-/// Go's durations.
-fn keep_alive(text: &str) -> Result<Value> {
+/// Go's durations. The error follows the name of its source.
+pub(super) fn keep_alive(text: &str) -> std::result::Result<Value, String> {
     let number = text.parse::<i64>().map(Value::from).ok().or_else(|| {
         text.parse::<f64>()
             .ok()
@@ -127,10 +132,9 @@ fn keep_alive(text: &str) -> Result<Value> {
     if is_go_duration(text) {
         return Ok(text.into());
     }
-    Err(usage(format!(
-        "--keep-alive takes a duration or a number of seconds, not `{text}`"
+    Err(format!(
+        "takes a duration or a number of seconds, not `{text}`"
     ))
-    .hint("as in 5m, 1h30m, 300, 0 (unload at once) or -1 (for ever)"))
 }
 
 /// Tells whether Go's `time.ParseDuration` takes a text: a sign, then numbers, each with a unit

@@ -7,12 +7,15 @@
 
 use std::time::Duration;
 
+use clap::ValueEnum;
 use regex::Regex;
 use serde_json::{Map, Value};
 
-use super::duration;
+use super::attachments::keep_alive;
 use super::options::{NUM_PREDICT, TEMPERATURE, check, check_max_tokens, check_temperature};
+use super::references::max_file_bytes;
 use super::typed::context_tokens;
+use super::{Color, duration};
 use crate::error::{Code, Error, Result};
 use crate::handwritten::{Entry, Written};
 use crate::ollama::{ApiKey, Host};
@@ -44,6 +47,10 @@ pub const KEYS: &[(&str, &str)] = &[
     ("timeout", "as `--timeout`"),
     ("lock_timeout", "as `OLLAMA_PROMPT_LOCK_TIMEOUT`"),
     ("durability", "as `--durability`"),
+    ("keep_alive", "as `--keep-alive`"),
+    ("color", "as `--color`"),
+    ("max_file_bytes", "as `--max-file-bytes`"),
+    ("strict_refs", "`true` makes `--strict-refs` the default"),
     (
         "redact.patterns",
         "a list of regular expressions: what is never to be stored",
@@ -61,6 +68,10 @@ pub struct Config {
     pub(super) timeout: Option<Duration>,
     pub(super) lock_timeout: Option<Duration>,
     pub(super) durability: Option<Durability>,
+    pub(super) keep_alive: Option<Value>,
+    pub(super) color: Option<Color>,
+    pub(super) max_file_bytes: Option<u64>,
+    pub(super) strict_refs: bool,
     pub(super) redact: Vec<String>,
     /// The path, if somebody else may have written what it says.
     foreign: Option<String>,
@@ -124,6 +135,13 @@ impl Config {
             "timeout" => self.timeout = Some(length_of_time(entry)?),
             "lock_timeout" => self.lock_timeout = Some(length_of_time(entry)?),
             "durability" => self.durability = Some(durability(entry)?),
+            "color" => self.color = Some(color(entry)?),
+            "max_file_bytes" => {
+                let bytes = max_file_bytes(entry.whole()?);
+                self.max_file_bytes = Some(bytes.map_err(|why| entry.wrong(why))?);
+            }
+            "strict_refs" => self.strict_refs = entry.boolean()?,
+            "keep_alive" => self.keep_alive = Some(unloaded_after(entry)?),
             "redact" => {
                 for entry in entry.entries()? {
                     match entry.key() {
@@ -165,12 +183,12 @@ fn names() -> Vec<&'static str> {
 }
 
 /// Reads a context budget in tokens.
-pub(super) fn budget(entry: &Entry<'_>) -> Result<u64> {
+pub(crate) fn budget(entry: &Entry<'_>) -> Result<u64> {
     context_tokens(entry.whole()?).map_err(|why| entry.wrong(why))
 }
 
 /// Reads the name of a way in which turns leave the context.
-pub(super) fn strategy(entry: &Entry<'_>) -> Result<Strategy> {
+pub(crate) fn strategy(entry: &Entry<'_>) -> Result<Strategy> {
     let name = entry.text()?;
     let all = [
         Strategy::Fifo,
@@ -183,7 +201,7 @@ pub(super) fn strategy(entry: &Entry<'_>) -> Result<Strategy> {
 }
 
 /// Reads a table of options of the request.
-pub(super) fn options(into: &mut Map<String, Value>, entry: &Entry<'_>) -> Result<()> {
+pub(crate) fn options(into: &mut Map<String, Value>, entry: &Entry<'_>) -> Result<()> {
     for option in entry.entries()? {
         let value = option.json()?;
         check(option.key(), &value).map_err(|why| option.wrong(why))?;
@@ -228,6 +246,20 @@ fn durability(entry: &Entry<'_>) -> Result<Durability> {
         "relaxed" => Ok(Durability::Relaxed),
         _ => Err(entry.wrong("takes full or relaxed")),
     }
+}
+
+/// Reads how long a model stays loaded. A number is seconds, as the server takes it.
+fn unloaded_after(entry: &Entry<'_>) -> Result<Value> {
+    let text = match entry.text() {
+        Ok(text) => text,
+        Err(_) => entry.number()?.to_string(),
+    };
+    keep_alive(&text).map_err(|why| entry.wrong(why))
+}
+
+fn color(entry: &Entry<'_>) -> Result<Color> {
+    let found = Color::from_str(&entry.text()?, false);
+    found.map_err(|_| entry.wrong("takes auto, always or never"))
 }
 
 fn patterns(entry: &Entry<'_>) -> Result<Vec<String>> {
@@ -276,6 +308,10 @@ api_key = "k"
 timeout = "90s"
 lock_timeout = 1.5
 durability = "relaxed"
+color = "never"
+keep_alive = "5m"
+max_file_bytes = 10
+strict_refs = true
 [options]
 seed = 3
 stop = ["a"]
@@ -306,6 +342,10 @@ patterns = ["sk-[a-z]+"]
             timeout: Some(Duration::from_secs(90)),
             lock_timeout: Some(Duration::from_millis(1500)),
             durability: Some(Durability::Relaxed),
+            keep_alive: Some("5m".into()),
+            color: Some(Color::Never),
+            max_file_bytes: Some(10),
+            strict_refs: true,
             redact: vec!["sk-[a-z]+".into()],
             foreign: None,
         };
@@ -368,6 +408,13 @@ patterns = ["sk-[a-z]+"]
             ("timeout = 'soon'", 1, "takes a length of time"),
             ("lock_timeout = -1", 1, "takes a length of time"),
             ("durability = 'some'", 1, "takes full or relaxed"),
+            ("max_file_bytes = 0", 1, "takes a number of bytes from 1 on"),
+            (
+                "keep_alive = '5d'",
+                1,
+                "takes a duration or a number of seconds",
+            ),
+            ("color = 'blue'", 1, "takes auto, always or never"),
             ("[redact]\npatterns = ['(']", 2, "no regular expression"),
             ("[redact]\npatterns = ['']", 2, "an empty pattern"),
             ("model = 'a'\nmodel = 'b'", 2, "no TOML"),

@@ -18,7 +18,7 @@ pub(super) struct Display {
         hide_possible_values = true
     )]
     pub(super) color: Option<Color>,
-    /// Print the JSON Schema of what is printed or stored: turn, list, info, message (a line of session show --output jsonl), found, found-in, found-session (lines of session search), stats, error, event, chunk (a line of --output jsonl but the last), seen (a line of session watch), plan (--dry-run), sent (the context of a past turn), purged, compacted, verified, merged, exported (the report of a session export), drafts, cleared, pinned, pruned, reindexed, updated, retracted, redacted or cleanup (a line of it)
+    /// Print the JSON Schema of what is printed or stored: turn, list, info, message (a line of session show --output jsonl), found, found-in, found-session (lines of session search), stats, error, event, chunk (a line of --output jsonl but the last), seen (a line of session watch), plan (--dry-run), sent (the context of a past turn), purged, compacted, verified, merged, exported (the report of a session export), drafts, cleared, pinned, pruned, reindexed, updated, retracted, redacted, cleanup (a line of it), templates, template, template-saved or templates-deleted
     #[arg(long, value_name = "SHAPE", hide_possible_values = true, help_heading = UTILITIES)]
     pub(super) print_schema: Option<Shape>,
 }
@@ -116,6 +116,14 @@ pub enum Shape {
     Redacted,
     /// A line of `cleanup`.
     Cleanup,
+    /// `template list`.
+    Templates,
+    /// `template show`.
+    Template,
+    /// `template save`.
+    TemplateSaved,
+    /// `template delete`.
+    TemplatesDeleted,
 }
 
 impl Shape {
@@ -151,6 +159,10 @@ impl Shape {
             Self::Retracted => "retracted",
             Self::Redacted => "redacted",
             Self::Cleanup => "cleanup",
+            Self::Templates => "templates",
+            Self::Template => "template",
+            Self::TemplateSaved => "template-saved",
+            Self::TemplatesDeleted => "templates-deleted",
         }
     }
 }

@@ -31,6 +31,7 @@ fn raw(name: &str) -> Option<OsString> {
 pub(super) fn forbids_color() -> bool {
     raw("NO_COLOR").is_some() || raw("TERM").is_some_and(|terminal| terminal == "dumb")
 }
+
 /// Every variable that is read, and what it means.
 pub const VARIABLES: &[(&str, &str)] = &[
     (
@@ -77,6 +78,11 @@ pub const VARIABLES: &[(&str, &str)] = &[
         "OLLAMA_PROMPT_DURABILITY",
         "as `--durability` [default: `full`]",
     ),
+    (
+        "NO_COLOR",
+        "whatever it says, what people read has no colour, unless `--color always` does",
+    ),
+    ("TERM", "`dumb` is a terminal without colours"),
 ];
 
 /// The environment; what is empty counts as not set.

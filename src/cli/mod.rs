@@ -6,14 +6,16 @@
 //! disk, the network or the clock.
 
 mod attachments;
-mod config;
+pub(crate) mod config;
 mod display;
 mod env;
 mod find;
 mod house;
+mod manual;
 mod options;
 mod references;
 mod session;
+mod templates;
 #[cfg(test)]
 mod tests;
 mod transfer;
@@ -34,7 +36,9 @@ pub use find::{
     Told,
 };
 pub use house::{Cleanup, Condition, Redact, Retract, Sought, Update};
+pub use manual::verbs;
 pub use options::in_force;
+pub use templates::{Begin, Save, Templates};
 pub use transfer::{Export, ExportForm};
 pub use typed::Typed;
 
@@ -171,6 +175,8 @@ pub enum Command {
     Cleanup(Cleanup),
     /// The end of these sessions.
     Delete(Vec<SessionId>),
+    /// Something about templates.
+    Templates(Templates),
 }
 
 impl Command {
@@ -206,6 +212,7 @@ impl Command {
             Self::Turn(turn) if turn.dry_run => &[Json, Compact],
             Self::Turn(_) => &[Json, Compact, Jsonl, Text],
             Self::Watch { .. } | Self::Cleanup(_) => &[Json, Compact, Jsonl],
+            Self::Templates(Templates::List) => &[Json, Compact, Table],
             Self::Search(_) => &[Json, Compact, Jsonl, Text],
             Self::SessionInfo(wanted) if wanted.part == Part::All => {
                 &[Json, Compact, Jsonl, Text, Markdown, Html]
@@ -257,7 +264,9 @@ pub struct Turn {
     pub model: Option<String>,
     /// The context budget in tokens, if one was given by a flag.
     pub max_context_tokens: Option<u64>,
-    /// What a new session begins with where no flag says otherwise.
+    /// The template it begins with.
+    pub begin: Option<Begin>,
+    /// What a new session begins with where neither flag nor template says otherwise.
     pub defaults: Settings,
     /// How turns leave the context, if that was given by a flag.
     pub prune: Option<Strategy>,
@@ -352,7 +361,7 @@ impl StoreRoot {
 pub enum Parsed {
     /// Something to do; [`Typed::asks_for`] says what.
     Typed(Box<Typed>),
-    /// A text that was asked for: help or version.
+    /// A text that was asked for: help, version, completions, the manual page.
     Text(String),
 }
 
@@ -362,7 +371,10 @@ pub enum Parsed {
 /// `usage`.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Parsed> {
     match Typed::try_parse_from(arguments) {
-        Ok(typed) => Ok(Parsed::Typed(Box::new(typed))),
+        Ok(typed) => Ok(match typed.text() {
+            Some(text) => Parsed::Text(text),
+            None => Parsed::Typed(Box::new(typed)),
+        }),
         Err(error) if !error.use_stderr() => Ok(Parsed::Text(error.render().to_string())),
         Err(error) => Err(misspelt(&error.render().to_string())),
     }

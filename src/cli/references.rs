@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::usage;
+use super::{Config, usage};
 use crate::error::Result;
 use crate::prompt::Rules;
 
@@ -42,7 +42,7 @@ impl References {
     ///
     /// # Errors
     /// `usage` for an empty path, and for a number of bytes that is none.
-    pub(super) fn rules(&self) -> Result<Rules> {
+    pub(super) fn rules(&self, config: &Config) -> Result<Rules> {
         let is_empty = |path: &PathBuf| path.as_os_str().is_empty();
         if self.file_reference.iter().any(is_empty) {
             return Err(usage("--file-reference is empty"));
@@ -50,22 +50,21 @@ impl References {
         if self.repo_root.as_ref().is_some_and(is_empty) {
             return Err(usage("--repo-root is empty"));
         }
-        let max_file_bytes = match self.max_file_bytes {
-            None => MAX_FILE_BYTES,
-            Some(bytes) => u64::try_from(bytes)
-                .ok()
-                .filter(|bytes| *bytes > 0)
-                .ok_or_else(|| {
-                    usage(format!(
-                        "--max-file-bytes takes a number of bytes from 1 on, not {bytes}"
-                    ))
-                })?,
-        };
+        let given = self.max_file_bytes.map(max_file_bytes).transpose();
+        let given = given.map_err(|why| usage(format!("--max-file-bytes {why}")))?;
         Ok(Rules {
             root: self.repo_root.clone().unwrap_or_else(|| PathBuf::from(".")),
-            max_file_bytes,
-            is_strict: self.strict_refs,
+            max_file_bytes: given.or(config.max_file_bytes).unwrap_or(MAX_FILE_BYTES),
+            is_strict: self.strict_refs || config.strict_refs,
             added: self.file_reference.clone(),
         })
     }
+}
+
+/// Reads a number of bytes; the error follows the name of its source.
+pub(super) fn max_file_bytes(bytes: i64) -> std::result::Result<u64, String> {
+    u64::try_from(bytes)
+        .ok()
+        .filter(|bytes| *bytes > 0)
+        .ok_or_else(|| format!("takes a number of bytes from 1 on, not {bytes}"))
 }

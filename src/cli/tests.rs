@@ -421,7 +421,37 @@ fn flags_go_before_the_environment_that_before_the_config_and_that_before_the_de
             other => panic!("{other:?}"),
         }
     }
-    let rows: [Row; 6] = [
+    let rows: [Row; 9] = [
+        (
+            "max_file_bytes",
+            |i| match &i.command {
+                Command::Turn(turn) => turn.references.max_file_bytes.to_string(),
+                other => panic!("{other:?}"),
+            },
+            Some(("--max-file-bytes 1", "1")),
+            None,
+            Some((|c| c.max_file_bytes = Some(3), "3")),
+            "200000",
+        ),
+        (
+            "strict_refs",
+            |i| match &i.command {
+                Command::Turn(turn) => turn.references.is_strict.to_string(),
+                other => panic!("{other:?}"),
+            },
+            Some(("--strict-refs", "true")),
+            None,
+            Some((|c| c.strict_refs = true, "true")),
+            "false",
+        ),
+        (
+            "color",
+            |i| format!("{:?}", i.color),
+            Some(("--color always", "Always")),
+            Some((|e| e.forbids_color = true, "Never")),
+            Some((|c| c.color = Some(Color::Always), "Always")),
+            "Auto",
+        ),
         (
             "timeout",
             |i| format!("{:?}", server(i).2),

@@ -9,9 +9,11 @@ use serde_json::Value;
 use super::attachments::Attachments;
 use super::display::{Color, Display};
 use super::house::CleanupArgs;
+use super::manual::{Completions, page};
 use super::options::TypedOptions;
 use super::references::References;
 use super::session::Verb;
+use super::templates::{self, TypedBegin};
 use super::{
     Command, DAY, Env, Invocation, ListWanted, Memory, Output, Part, Purge, Server, ShowWanted,
     Turn, duration, usage,
@@ -63,6 +65,8 @@ pub struct Typed {
     /// Read the system prompt from a file
     #[arg(long, value_name = "PATH", conflicts_with = "system")]
     system_file: Option<PathBuf>,
+    #[command(flatten)]
+    begin: TypedBegin,
     #[command(flatten)]
     options: TypedOptions,
     /// Whether to think, and how much: true, false, low, medium, high or max
@@ -145,6 +149,13 @@ enum LongForm {
     Session(Verb),
     /// Remove sessions that were not used for a while, once or as a process that goes on; one JSON object a line
     Cleanup(CleanupArgs),
+    /// Keep what sessions are begun with
+    #[command(subcommand)]
+    Template(templates::Verb),
+    /// Print completions for a shell
+    Completions(Completions),
+    /// Print the manual page, for man -l -
+    Man,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -197,6 +208,15 @@ impl Think {
 }
 
 impl Typed {
+    /// Returns a text that is asked for and depends on nothing else.
+    pub(super) fn text(&self) -> Option<String> {
+        match &self.long_form {
+            Some(LongForm::Completions(shell)) => Some(shell.script()),
+            Some(LongForm::Man) => Some(page()),
+            _ => None,
+        }
+    }
+
     /// Returns what was asked for, in an environment.
     ///
     /// # Errors
@@ -205,7 +225,8 @@ impl Typed {
     pub fn asks_for(self, env: &Env) -> Result<Invocation> {
         let (output, durability) = (self.output, self.durability(env)?);
         let verbosity = if self.quiet > 0 { 0 } else { 1 + self.verbose };
-        let color = Color::of(self.display.color, env.forbids_color);
+        let color = env.config.color.filter(|_| !env.forbids_color);
+        let color = Color::of(self.display.color.or(color), env.forbids_color);
         let command = self.command(env)?;
         in_a_form_it_has(&command, output)?;
         Ok(Invocation {
@@ -224,6 +245,10 @@ impl Typed {
         match &self.long_form {
             Some(LongForm::Session(verb)) => return verb.command(env),
             Some(LongForm::Cleanup(cleanup)) => return Ok(cleanup.command()),
+            Some(LongForm::Template(verb)) => return verb.command(),
+            Some(LongForm::Completions(_) | LongForm::Man) => {
+                unreachable!("a text is printed before anything else is looked at")
+            }
             None => {}
         }
         let utilities = [
@@ -278,6 +303,7 @@ impl Typed {
             ("--model", self.model.is_some()),
             ("--system", self.system.is_some()),
             ("--system-file", self.system_file.is_some()),
+            ("--template", self.begin.template.is_some()),
             ("--temperature", self.options.temperature.is_some()),
             ("--max_tokens", self.options.max_tokens.is_some()),
             ("--max-context-tokens", self.max_context_tokens.is_some()),
@@ -328,13 +354,14 @@ impl Typed {
         }
         Ok(Turn {
             prompt,
-            references: self.references.rules()?,
+            references: self.references.rules(&env.config)?,
             system,
-            attached: self.attachments.attached(&memory)?,
-            memory,
+            attached: self.attachments.attached(&memory, &env.config)?,
             max_context_tokens,
             prune: self.prune.map(Strategy::from),
             dry_run: self.dry_run,
+            begin: self.begin.begin(&memory)?,
+            memory,
             defaults: env.defaults()?,
             options: self.options.given()?,
             think: self.think.map(Think::to_json),

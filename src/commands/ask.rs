@@ -11,8 +11,8 @@ use super::recall::{Recalled, recall};
 use super::request::{self, Planned, Request};
 use super::window::Remembered;
 use super::withhold::Withhold;
-use super::{Answer, Outcome, summary, window};
-use crate::cli::{Server, Turn, in_force};
+use super::{Answer, Outcome, summary, template, window};
+use crate::cli::{Invocation, Server, Turn, in_force};
 use crate::clock;
 use crate::error::Result;
 use crate::ollama::{
@@ -48,6 +48,8 @@ pub(super) struct Call<'a> {
     recalled: OnceCell<Recalled>,
     /// What is never to be stored.
     pub(super) withhold: Withhold,
+    /// What its template says, if it begins with one.
+    begins: Settings,
     backend: Backend,
 }
 
@@ -63,10 +65,15 @@ impl<'a> Call<'a> {
     /// Reads what was typed.
     ///
     /// # Errors
-    /// `usage` for a prompt that cannot be read, `reference` for what it refers to if that is to
-    /// matter, `config` for a server that cannot be meant.
-    pub(super) fn new(turn: &'a Turn, never_stored: &[String]) -> Result<Self> {
-        let withhold = Withhold::new(never_stored)?;
+    /// `usage` for a prompt that cannot be read and for a template that cannot be used, `reference`
+    /// for what the prompt refers to if that is to matter, `config` for a server that cannot be
+    /// meant.
+    pub(super) fn new(turn: &'a Turn, invocation: &Invocation) -> Result<Self> {
+        let withhold = Withhold::new(&invocation.redact)?;
+        let begins = match &turn.begin {
+            Some(begin) => template::begins(begin, invocation.store.path()?)?,
+            None => Settings::default(),
+        };
         let expanded = prompt::read_expanded(&turn.prompt, &turn.references)?;
         let mut attachments = attachments::read(&turn.attached)?;
         for result in &mut attachments.tool_results {
@@ -90,6 +97,7 @@ impl<'a> Call<'a> {
             recalled: OnceCell::new(),
             given,
             withhold,
+            begins,
             backend: backend(&turn.server)?,
         })
     }
@@ -129,17 +137,31 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Returns the settings of this turn: flags before the session, the session before
+    /// Returns the settings of this turn: flags before the session, the session before template,
     /// environment, `config.toml` and defaults. A session that is there keeps its options as they
     /// are, also where it has none.
     pub(super) fn settings(&self, session: &Session) -> Settings {
         let mut settings = self.turn.defaults.clone();
         if session.created.is_some() {
             settings.options.clear();
+        } else {
+            settings.overlay(self.begins.clone());
         }
         settings.overlay(session.settings.clone());
         settings.overlay(self.given.clone());
         settings
+    }
+
+    /// Tells whether a template was named that the session, which is there already, was not begun
+    /// with.
+    pub(super) fn unused_template(&self, session: &Session) -> Option<Warning> {
+        let named = self.begins.template.as_ref();
+        let is_other = session.created.is_some() && session.settings.template.as_ref() != named;
+        named
+            .filter(|_| is_other)
+            .map(|template| Warning::TemplateUnused {
+                template: template.clone(),
+            })
     }
 
     /// Returns the options of the request.

@@ -25,6 +25,7 @@ mod retract;
 mod search;
 mod stats;
 mod summary;
+mod template;
 mod turn;
 mod update;
 mod verify;
@@ -125,6 +126,7 @@ pub fn run(
         Command::Purge(which) => purge::run(which, invocation),
         Command::Cleanup(cleanup) => cleanup::run(cleanup, invocation),
         Command::Delete(ids) => purge::delete(ids, invocation),
+        Command::Templates(asked) => template::run(asked, invocation),
         Command::Drafts => drafts::list(invocation),
         Command::ClearDrafts => drafts::clear(invocation),
         Command::Watch { named, from_start } => watch::run(named.as_ref(), *from_start, invocation),

@@ -33,7 +33,7 @@ pub(super) fn run(
     invocation: &Invocation,
     on_piece: &mut dyn FnMut(&Chunk),
 ) -> Result<Outcome> {
-    let call = Call::new(turn, &invocation.redact)?;
+    let call = Call::new(turn, invocation)?;
     if turn.memory == Memory::None {
         return without_session(&call, invocation, on_piece);
     }
@@ -187,6 +187,7 @@ fn in_session(
     let dropped_now = horizon.as_ref().map_or(0, |horizon| horizon.newly_dropped);
     let mut warnings: Vec<Warning> = damage(&snapshot.damage, id)
         .into_iter()
+        .chain(call.unused_template(&session))
         .chain(warnings)
         .chain(exchange.warnings())
         .chain((dropped_now > 0).then(|| pruned(dropped_now, &request)))

@@ -16,6 +16,7 @@ mod schema;
 pub mod shape;
 pub mod stats;
 pub mod table;
+pub mod templates;
 pub mod text;
 mod transcript;
 pub mod transfer;
@@ -37,6 +38,7 @@ pub use schema::Described;
 pub use shape::*;
 pub use stats::{Failures, Stats};
 pub use table::Page;
+pub use templates::*;
 pub use transfer::*;
 pub use upkeep::*;
 

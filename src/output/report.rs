@@ -5,7 +5,8 @@ use std::ops::ControlFlow;
 
 use super::{
     Cleared, Compactions, DraftList, ExportReport, MergeReport, Page, Pinned, PlanReport, Pruned,
-    Purged, Redactions, Reindexed, Retracted, SentReport, Updates, Verified,
+    Purged, Redactions, Reindexed, Retracted, SentReport, TemplateInfo, TemplateSaved,
+    TemplatesDeleted, Updates, Verified,
 };
 use crate::cli::Output;
 use crate::error::Result;
@@ -73,5 +74,8 @@ reports!(
     Retracted,
     SentReport,
     Updates,
+    TemplateInfo,
+    TemplateSaved,
+    TemplatesDeleted,
     Verified,
 );

@@ -15,7 +15,8 @@ use super::found::{Found, FoundIn, FoundSession};
 use super::{
     CleanupLine, Cleared, Compactions, DraftList, ExportReport, MergeReport, Piece, Pinned,
     PlanReport, Pruned, Purged, Redactions, Reindexed, Report, Retracted, SaidMessage, Seen,
-    SentReport, SessionInfo, SessionList, Stats, TurnReport, Updates, Verified,
+    SentReport, SessionInfo, SessionList, Stats, TemplateInfo, TemplateList, TemplateSaved,
+    TemplatesDeleted, TurnReport, Updates, Verified,
 };
 use crate::cli::Shape;
 use crate::error;
@@ -59,6 +60,10 @@ impl Described {
             Shape::Retracted => written::<Retracted>(),
             Shape::Redacted => written::<Redactions>(),
             Shape::Cleanup => written::<CleanupLine<'_>>(),
+            Shape::Templates => written::<TemplateList>(),
+            Shape::Template => written::<TemplateInfo>(),
+            Shape::TemplateSaved => written::<TemplateSaved>(),
+            Shape::TemplatesDeleted => written::<TemplatesDeleted>(),
         };
         schema.insert("title".to_owned(), shape.name().into());
         Self(schema)

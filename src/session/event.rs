@@ -152,6 +152,9 @@ pub struct Settings {
     /// How turns are chosen to leave the context.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prune: Option<Strategy>,
+    /// The template it began with; what that said is in the other settings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
     /// Options of the request that hold for every turn where a flag says nothing else. Each is a
     /// setting of its own; null is one that holds no longer.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
@@ -205,6 +208,7 @@ impl Settings {
             system,
             max_context_tokens,
             prune,
+            template,
             options,
             pins,
             tags,
@@ -214,6 +218,7 @@ impl Settings {
         self.system = system.or(self.system.take());
         self.max_context_tokens = max_context_tokens.or(self.max_context_tokens);
         self.prune = prune.or(self.prune);
+        self.template = template.or(self.template.take());
         self.options.extend(options);
         self.pins.extend(pins);
         self.tags.extend(tags);
@@ -233,6 +238,7 @@ impl Settings {
             system: changed(&self.system, &before.system),
             max_context_tokens: changed(&self.max_context_tokens, &before.max_context_tokens),
             prune: changed(&self.prune, &before.prune),
+            template: changed(&self.template, &before.template),
             options: self
                 .options
                 .iter()

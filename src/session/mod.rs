@@ -11,4 +11,5 @@ pub mod pattern;
 pub mod redact;
 pub mod seek;
 pub mod summary;
+pub mod template;
 pub mod usage;

@@ -212,6 +212,26 @@ impl Dir {
         Ok(rustix::fs::renameat(&self.fd, from, &self.fd, to)?)
     }
 
+    /// Renames within this directory, unless something has the new name.
+    ///
+    /// # Errors
+    /// As the system says; `AlreadyExists` where there is something of that name.
+    pub fn rename_new(&self, from: &str, to: &str) -> io::Result<()> {
+        // A second name, and then the end of the first: nobody's file is lost on the way.
+        match rustix::fs::linkat(&self.fd, from, &self.fd, to, AtFlags::empty()) {
+            Ok(()) => self.remove_file(from),
+            // Some file systems have no second names.
+            Err(Errno::PERM | Errno::ACCESS | Errno::OPNOTSUPP | Errno::NOSYS) => {
+                match self.stat(to) {
+                    Ok(_) => Err(Errno::EXIST.into()),
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => self.rename(from, to),
+                    Err(e) => Err(e),
+                }
+            }
+            Err(other) => Err(other.into()),
+        }
+    }
+
     /// Removes a file of this directory.
     ///
     /// # Errors

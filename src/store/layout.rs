@@ -33,6 +33,10 @@ pub const MODELS: &str = "models.json";
 pub const INDEX: &str = "index.jsonl";
 /// The receipts of purged sessions, beneath the root.
 pub const PURGED: &str = "purged.jsonl";
+/// The directory of templates, beneath the root.
+pub const TEMPLATES: &str = "templates";
+/// The suffix of a template.
+pub const TEMPLATE_SUFFIX: &str = ".toml";
 /// The user's settings, beneath the root.
 pub const CONFIG: &str = "config.toml";
 /// The log writers append to, beneath a session's directory. Readers fold every file there that

@@ -34,6 +34,7 @@ mod replace;
 pub mod search;
 mod sweep;
 pub mod tail;
+pub mod templates;
 pub mod verify;
 
 use std::io::{self, Read, Write};

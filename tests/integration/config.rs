@@ -139,6 +139,15 @@ fn settings() -> Vec<Setting> {
             ],
         },
         Setting {
+            name: "keep_alive",
+            seen: |sight| sight.request.json["keep_alive"].clone(),
+            sources: vec![
+                (Flag, Flags(&["--keep-alive", "5m"]), json!("5m")),
+                (Config, Line("keep_alive = 90"), json!(90)),
+                (Default, Nothing, Value::Null),
+            ],
+        },
+        Setting {
             name: "options",
             seen: |sight| option("seed")(sight),
             sources: vec![

@@ -98,7 +98,7 @@ fn the_readme_does_what_it_says() {
         .iter()
         .filter(|request| request.is_chat())
         .collect();
-    assert_eq!(chats.len(), 5);
+    assert_eq!(chats.len(), 6);
     assert!(chats.iter().all(|chat| chat.model() == "llama3.2"));
     assert_eq!(
         chats[1].roles(),
@@ -111,6 +111,11 @@ fn the_readme_does_what_it_says() {
         "--continue takes the one used last"
     );
     assert_eq!(chats[4].roles(), ["user"], "--no-session knows nothing");
+    assert_eq!(
+        chats[5].contents(),
+        ["You review Rust code. Be brief.", "fn main() {}\n"],
+        "a template is filled in"
+    );
     assert!(
         printed.contains("reply to: 2024-02-30 is no date"),
         "{printed}"

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::{NOBODY_LISTENS, Reply, TestEnv, problems, schema};
 
-const SHAPES: [&str; 28] = [
+const SHAPES: [&str; 32] = [
     "turn",
     "chunk",
     "list",
@@ -35,6 +35,10 @@ const SHAPES: [&str; 28] = [
     "retracted",
     "redacted",
     "cleanup",
+    "templates",
+    "template",
+    "template-saved",
+    "templates-deleted",
 ];
 
 #[test]
@@ -127,6 +131,13 @@ fn printed() -> Vec<(&'static str, Value)> {
         ("updated", run(&["session", "update", &id, "--tag", "x"])),
         ("redacted", run(&["session", "redact", "two", "--all"])),
         ("retracted", run(&["session", "retract", &address])),
+        (
+            "template-saved",
+            run(&["template", "save", "t", "--model", "m", "--system", "{{x}}"]),
+        ),
+        ("templates", run(&["template", "list"])),
+        ("template", run(&["template", "show", "t"])),
+        ("templates-deleted", run(&["template", "delete", "t"])),
     ];
     let show = env
         .command()

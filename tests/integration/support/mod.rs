@@ -46,7 +46,7 @@ pub(crate) use self::{
     schemas::{problems, schema},
     server::{NOBODY_LISTENS, Server},
     terminal::terminal,
-    tools::need,
+    tools::{is_asked_for, need},
 };
 
 /// How long anything in a test may take before the test fails.

@@ -164,6 +164,15 @@ fn shape_of(args: &[OsString]) -> Option<&'static str> {
     if args.first() == Some(&"cleanup") {
         return Some("cleanup");
     }
+    if args.first() == Some(&"template") {
+        return match *args.get(1)? {
+            "list" => Some("templates"),
+            "show" => Some("template"),
+            "save" => Some("template-saved"),
+            "delete" => Some("templates-deleted"),
+            _ => None,
+        };
+    }
     let rows = [
         ("--list-sessions", "list"),
         ("--session-info", "info"),

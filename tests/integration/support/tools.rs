@@ -21,6 +21,11 @@ pub(crate) fn need(tool: &str) -> bool {
     false
 }
 
+/// Tells whether a variable asks the tests for something: it is set, and not to `0`.
+pub(crate) fn is_asked_for(name: &str) -> bool {
+    outside(name).is_some_and(|value| !value.is_empty() && value != "0")
+}
+
 /// Returns the search path for programs that tests and the program itself run with.
 pub(super) fn search_path() -> OsString {
     outside("PATH").unwrap_or_else(|| "/usr/bin:/bin".into())
