@@ -14,6 +14,7 @@
 //! * [`clock`]: the wall clock and randomness
 //! * [`tokens`]: how many tokens a text has
 //! * [`store`]: where conversations live; the only module that locks, appends and removes
+//! * [`import`]: conversations of other programs, as sessions of turns
 //! * [`prompt`]: where the prompt comes from
 //! * [`ollama`]: asking a server; the only async code
 //! * [`cli`]: what was typed and what was asked for; the only reader of the environment
@@ -39,6 +40,7 @@ pub mod clock;
 pub mod commands;
 pub mod error;
 pub mod handwritten;
+pub mod import;
 pub mod json;
 pub mod ollama;
 pub mod output;

@@ -2,6 +2,7 @@
 //! and on stderr.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use crate::session::id::{EventId, SessionId};
 
@@ -117,6 +118,8 @@ pub enum Warning {
         /// Why.
         cause: String,
     },
+    /// The Python tool of the same name left sessions, and there are none here yet.
+    OldDatabase(PathBuf),
     /// The reply had halves of surrogate pairs in it.
     SurrogatesReplaced,
     /// Text that is never to be stored was taken out.
@@ -241,6 +244,11 @@ impl fmt::Display for Warning {
             Self::ImageMissing { image, cause } => write!(
                 f,
                 "the image {image:?} of an earlier turn is not sent again: {cause}"
+            ),
+            Self::OldDatabase(path) => write!(
+                f,
+                "there are sessions of the Python tool in `{}`: ollama-prompt session import --from python brings them in and changes nothing there",
+                path.display()
             ),
             Self::SurrogatesReplaced => write!(
                 f,

@@ -18,7 +18,7 @@ pub(super) struct Display {
         hide_possible_values = true
     )]
     pub(super) color: Option<Color>,
-    /// Print the JSON Schema of what is printed or stored: turn, list, info, message (a line of session show --output jsonl), found, found-in, found-session (lines of session search), stats, error, event, chunk (a line of --output jsonl but the last), seen (a line of session watch), plan (--dry-run), sent (the context of a past turn), purged, compacted, verified, merged, exported (the report of a session export), drafts, cleared, pinned, pruned, reindexed, updated, retracted, redacted, cleanup (a line of it), templates, template, template-saved or templates-deleted
+    /// Print the JSON Schema of what is printed or stored: turn, list, info, message (a line of session show --output jsonl), found, found-in, found-session (lines of session search), stats, error, event, chunk (a line of --output jsonl but the last), seen (a line of session watch), plan (--dry-run), sent (the context of a past turn), purged, compacted, verified, merged, imported, exported (the report of a session export), drafts, cleared, pinned, pruned, reindexed, updated, retracted, redacted, cleanup (a line of it), templates, template, template-saved or templates-deleted
     #[arg(long, value_name = "SHAPE", hide_possible_values = true, help_heading = UTILITIES)]
     pub(super) print_schema: Option<Shape>,
 }
@@ -96,6 +96,8 @@ pub enum Shape {
     Verified,
     /// `session merge`.
     Merged,
+    /// `session import`.
+    Imported,
     /// `session export --out`.
     Exported,
     /// `session drafts`.
@@ -149,6 +151,7 @@ impl Shape {
             Self::Compacted => "compacted",
             Self::Verified => "verified",
             Self::Merged => "merged",
+            Self::Imported => "imported",
             Self::Exported => "exported",
             Self::Drafts => "drafts",
             Self::Cleared => "cleared",

@@ -9,6 +9,7 @@ use super::config::Config;
 use super::typed::context_tokens;
 use super::{Server, StoreRoot, bad_variable, duration};
 use crate::error::{Code, Error, Result};
+use crate::import::places_of_the_python_tool;
 use crate::session::event::Settings;
 use crate::store::Durability;
 
@@ -51,6 +52,10 @@ pub const VARIABLES: &[(&str, &str)] = &[
         "a database in place of the files; this build has none, and says so",
     ),
     (
+        "APPDATA",
+        "on Windows: where the Python tool kept what `session import --from python` finds by itself",
+    ),
+    (
         "OLLAMA_HOST",
         "the server, as Ollama's own client reads it [default: `127.0.0.1:11434`]",
     ),
@@ -89,6 +94,7 @@ pub const VARIABLES: &[(&str, &str)] = &[
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Env {
     pub(super) home: Option<PathBuf>,
+    pub(super) app_data: Option<PathBuf>,
     pub(super) store: Option<PathBuf>,
     pub(super) db_path: Option<PathBuf>,
     pub(super) db_uri: bool,
@@ -116,6 +122,7 @@ impl Env {
         };
         Ok(Self {
             home: raw("HOME").map(PathBuf::from),
+            app_data: raw("APPDATA").map(PathBuf::from),
             store: raw("OLLAMA_PROMPT_HOME").map(PathBuf::from),
             db_path: raw("OLLAMA_PROMPT_DB_PATH").map(PathBuf::from),
             db_uri: raw("OLLAMA_PROMPT_DB_URI").is_some(),
@@ -166,6 +173,11 @@ impl Env {
                 "set HOME, or OLLAMA_PROMPT_HOME, or use --no-session",
             ),
         }
+    }
+
+    /// Returns where the Python tool may have kept its sessions.
+    pub(super) fn old_databases(&self) -> Vec<PathBuf> {
+        places_of_the_python_tool(self.home.as_deref(), self.app_data.as_deref())
     }
 
     /// Returns what a new session begins with where neither flag nor template says otherwise.

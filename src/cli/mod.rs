@@ -39,7 +39,7 @@ pub use house::{Cleanup, Condition, Redact, Retract, Sought, Update};
 pub use manual::verbs;
 pub use options::in_force;
 pub use templates::{Begin, Save, Templates};
-pub use transfer::{Export, ExportForm};
+pub use transfer::{Export, ExportForm, Import};
 pub use typed::Typed;
 
 use crate::error::{Code, Error, Result};
@@ -111,6 +111,8 @@ pub enum Command {
     },
     /// Sessions for other programs and for people.
     Export(Export),
+    /// Conversations of other programs, and exports of this one.
+    Import(Import),
     /// One session.
     SessionInfo(ShowWanted),
     /// The exact request that was sent for a turn.
@@ -322,6 +324,8 @@ pub struct Invocation {
     pub output: Output,
     /// The root of the store.
     pub store: StoreRoot,
+    /// Where the Python tool of the same name kept its sessions, if it did.
+    pub old_databases: Vec<PathBuf>,
     /// Whether a turn is synced before it is acknowledged.
     pub durability: Durability,
     /// The longest wait for a lock.

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 
 use super::find::{List, Search, Show, Stats, session_of};
 use super::house::{RedactArgs, RetractArgs, UpdateArgs};
-use super::transfer::TypedExport;
+use super::transfer::{TypedExport, TypedImport};
 use super::typed::{TypedStrategy, context_tokens, session_ref};
 use super::{Command, DAY, Env, Purge, Selection, age, usage};
 use crate::error::{Error, Result};
@@ -54,6 +54,8 @@ pub(super) enum Verb {
     Reindex,
     /// Add what another copy of the store has more; merging twice adds nothing
     Merge(Merge),
+    /// Bring in an export of this program, or conversations of others; importing twice adds nothing
+    Import(TypedImport),
     /// Write sessions out, in a form that other programs or people read
     Export(TypedExport),
 }
@@ -254,6 +256,7 @@ impl Verb {
                 include_purged: merge.include_purged,
             }),
             Self::Export(export) => export.command(),
+            Self::Import(import) => import.command(env),
             Self::Show(show) => show.command(),
             Self::Update(update) => update.command(),
             Self::Retract(retract) => retract.command(),

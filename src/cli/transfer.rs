@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::session::session_refs;
-use super::{Command, Selection};
+use super::{Command, Env, Selection};
 use crate::error::Result;
+use crate::import::Kind;
 use crate::session::id::SessionRef;
 
 /// The form in which sessions leave.
@@ -91,6 +92,64 @@ impl TypedExport {
             },
             to: self.to,
             out: self.out.clone(),
+        }))
+    }
+}
+
+/// What is imported, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Import {
+    /// The file or directory, or `-`; absent, the database of the Python tool where it lies.
+    pub source: Option<PathBuf>,
+    /// What it is; judged by its content where absent.
+    pub from: Option<Kind>,
+    /// The model of sessions whose source names none.
+    pub model: Option<String>,
+    /// Whether sessions that were purged here come back.
+    pub include_purged: bool,
+    /// Whether only to say what would be done.
+    pub dry_run: bool,
+    /// The context budget of sessions whose source says none, in tokens.
+    pub max_context_tokens: u64,
+    /// Where the Python tool keeps its database.
+    pub known_places: Vec<PathBuf>,
+}
+
+/// `session import`, as it is typed.
+#[derive(Debug, Args)]
+pub(super) struct TypedImport {
+    /// A file, a directory of files, or `-` for standard input; with --from python it may be left out
+    #[arg(value_name = "SOURCE", required_unless_present = "from")]
+    source: Option<PathBuf>,
+    /// What it is: native, python, llm, openai, chatgpt, claude or codex [default: judged by its content]
+    #[arg(long, value_name = "KIND", hide_possible_values = true)]
+    from: Option<Kind>,
+    /// The model that sessions go on with whose source names none
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
+    /// Bring back sessions that were purged here
+    #[arg(long)]
+    include_purged: bool,
+    /// Only say what would be added
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl TypedImport {
+    pub(super) fn command(&self, env: &Env) -> Result<Command> {
+        if self.source.is_none() && self.from != Some(Kind::Python) {
+            return Err(super::usage("there is no SOURCE to import")
+                .hint("only the database of the Python tool is found by itself: --from python"));
+        }
+        let defaults = env.defaults()?;
+        Ok(Command::Import(Import {
+            source: self.source.clone(),
+            from: self.from,
+            model: self.model.clone(),
+            include_purged: self.include_purged,
+            dry_run: self.dry_run,
+            max_context_tokens: defaults.budget(),
+            known_places: env.old_databases(),
         }))
     }
 }

@@ -231,6 +231,7 @@ impl Typed {
         in_a_form_it_has(&command, output)?;
         Ok(Invocation {
             store: env.store_root(),
+            old_databases: env.old_databases(),
             output,
             durability,
             lock_timeout: env.lock_timeout()?,

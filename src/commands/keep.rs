@@ -240,6 +240,7 @@ impl Keep<'_> {
         let begin = now.created.is_none().then(|| {
             Body::Session(Header {
                 app: Some(APP.to_owned()),
+                imported: None,
                 settings: settings.clone(),
             })
         });

@@ -9,6 +9,7 @@ mod context;
 mod drafts;
 mod exchange;
 mod export;
+mod import;
 mod info;
 mod keep;
 mod list;
@@ -95,6 +96,7 @@ pub fn run(
             include_purged,
         } => merge::run(dir, *include_purged, progress, invocation),
         Command::Export(export) => export::run(export, invocation),
+        Command::Import(import) => import::run(import, progress, invocation),
         Command::Reindex => list::reindex(progress, invocation),
         Command::SessionInfo(wanted) if invocation.output == Output::Html => {
             export::run(&Export::page(&wanted.session), invocation)

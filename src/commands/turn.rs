@@ -125,6 +125,7 @@ fn in_session(
         Some(store) => store,
         None => Store::open_or_make(invocation.store.path()?)?,
     };
+    let left_behind = is_fresh.then(|| left_behind(invocation, &store)).flatten();
     let writable = store.for_writing(invocation.lock_timeout)?;
     let writer = if is_fresh {
         None
@@ -190,6 +191,7 @@ fn in_session(
         .chain(call.unused_template(&session))
         .chain(warnings)
         .chain(exchange.warnings())
+        .chain(left_behind)
         .chain((dropped_now > 0).then(|| pruned(dropped_now, &request)))
         .chain(call.withhold.warning())
         .collect();
@@ -284,6 +286,15 @@ fn choice(request: &Request<'_>, settings: &Settings, again: bool) -> Choice {
         budget: request.budget,
         again,
     }
+}
+
+/// Tells of sessions of the Python tool, before the first session is made here. Looking for them
+/// takes a microsecond, and the list of sessions is looked at only where there are some.
+fn left_behind(invocation: &Invocation, store: &Store) -> Option<Warning> {
+    let mut places = invocation.old_databases.iter();
+    let there = places.find(|path| path.is_file())?;
+    let is_empty = store.is_empty().unwrap_or(false);
+    is_empty.then(|| Warning::OldDatabase(there.clone()))
 }
 
 fn damage<T>(places: &[T], session: SessionId) -> Option<Warning> {

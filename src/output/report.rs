@@ -4,9 +4,9 @@ use std::fmt::Debug;
 use std::ops::ControlFlow;
 
 use super::{
-    Cleared, Compactions, DraftList, ExportReport, MergeReport, Page, Pinned, PlanReport, Pruned,
-    Purged, Redactions, Reindexed, Retracted, SentReport, TemplateInfo, TemplateSaved,
-    TemplatesDeleted, Updates, Verified,
+    Cleared, Compactions, DraftList, ExportReport, ImportReport, MergeReport, Page, Pinned,
+    PlanReport, Pruned, Purged, Redactions, Reindexed, Retracted, SentReport, TemplateInfo,
+    TemplateSaved, TemplatesDeleted, Updates, Verified,
 };
 use crate::cli::Output;
 use crate::error::Result;
@@ -64,6 +64,7 @@ reports!(
     Compactions,
     DraftList,
     ExportReport,
+    ImportReport,
     MergeReport,
     Pinned,
     PlanReport,

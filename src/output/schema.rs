@@ -13,9 +13,9 @@ use serde_json::Value;
 
 use super::found::{Found, FoundIn, FoundSession};
 use super::{
-    CleanupLine, Cleared, Compactions, DraftList, ExportReport, MergeReport, Piece, Pinned,
-    PlanReport, Pruned, Purged, Redactions, Reindexed, Report, Retracted, SaidMessage, Seen,
-    SentReport, SessionInfo, SessionList, Stats, TemplateInfo, TemplateList, TemplateSaved,
+    CleanupLine, Cleared, Compactions, DraftList, ExportReport, ImportReport, MergeReport, Piece,
+    Pinned, PlanReport, Pruned, Purged, Redactions, Reindexed, Report, Retracted, SaidMessage,
+    Seen, SentReport, SessionInfo, SessionList, Stats, TemplateInfo, TemplateList, TemplateSaved,
     TemplatesDeleted, TurnReport, Updates, Verified,
 };
 use crate::cli::Shape;
@@ -50,6 +50,7 @@ impl Described {
             Shape::Compacted => written::<Compactions>(),
             Shape::Verified => written::<Verified>(),
             Shape::Merged => written::<MergeReport>(),
+            Shape::Imported => written::<ImportReport>(),
             Shape::Exported => written::<ExportReport>(),
             Shape::Drafts => written::<DraftList>(),
             Shape::Cleared => written::<Cleared>(),

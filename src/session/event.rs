@@ -19,7 +19,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use super::attachment::{Blob, ToolResult};
-use super::id::EventId;
+use super::id::{EventId, SessionId};
 use crate::json;
 
 /// The format version this program writes. A higher one is shown as far as it is understood and
@@ -128,9 +128,25 @@ pub struct Header {
     /// The program and version that made the session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app: Option<String>,
+    /// Where it was imported from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imported: Option<Imported>,
     /// The settings it began with.
     #[serde(flatten)]
     pub settings: Settings,
+}
+
+/// The conversation of another program that a session was.
+#[derive(Debug, Clone, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+pub struct Imported {
+    /// The program: `python`, `llm`, …
+    pub from: String,
+    /// What it calls the conversation.
+    #[serde(default)]
+    pub id: String,
+    /// The session that it is a branch of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forked_from: Option<SessionId>,
 }
 
 /// What a session remembers between turns. In an event only what it sets is there; for each key

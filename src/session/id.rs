@@ -93,6 +93,12 @@ impl EventId {
         ))
     }
 
+    /// Returns the random part, 80 bits.
+    #[must_use]
+    pub fn random(self) -> u128 {
+        self.0.random()
+    }
+
     /// Returns the time part, in milliseconds since 1970.
     #[must_use]
     pub fn timestamp_ms(self) -> u64 {

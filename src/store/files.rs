@@ -182,6 +182,17 @@ impl Dir {
         Ok(names)
     }
 
+    /// Syncs everything on the file system this directory is on, where the system can do that.
+    /// Returns whether it can.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn sync_file_system(&self) -> io::Result<bool> {
+        #[cfg(target_os = "linux")]
+        rustix::fs::syncfs(&self.fd)?;
+        Ok(cfg!(target_os = "linux"))
+    }
+
     /// Changes the permissions of a file or directory of this directory, which is not a link.
     ///
     /// # Errors

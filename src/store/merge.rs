@@ -221,7 +221,7 @@ fn note_receipts(writable: &Writable<'_>, known: &[Receipt], theirs: &[Receipt])
     append_receipts(&store.root, &new).doing("write the receipts to", store.root.path_of(PURGED))
 }
 
-fn open_session(sessions: &Dir, id: SessionId) -> Result<Option<Dir>> {
+pub(super) fn open_session(sessions: &Dir, id: SessionId) -> Result<Option<Dir>> {
     let name = id.to_string();
     match sessions.open_dir(&name) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -303,7 +303,7 @@ impl Session<'_> {
                 opened => opened,
             };
             let log = log.doing("open for appending", &path)?;
-            append(&log, bytes).doing("append to", &path)?;
+            append(&log, |_| bytes).doing("append to", &path)?;
             drop(lock);
             if self.durability == Durability::Full {
                 log.sync_data().doing("sync", &path)?;
@@ -394,20 +394,23 @@ impl Session<'_> {
     }
 }
 
-/// Writes the lines in one call, after a newline if the last line lacks its own.
-fn append(log: &File, mut bytes: Vec<u8>) -> io::Result<()> {
+/// Writes in one call what `lines` makes of the offset it will stand at, after a newline if the last
+/// line lacks its own.
+pub(super) fn append(log: &File, lines: impl FnOnce(u64) -> Vec<u8>) -> io::Result<()> {
     let len = log.metadata()?.len();
     let mut last = [b'\n'];
     if len > 0 {
         log.read_exact_at(&mut last, len - 1)?;
     }
-    if last != *b"\n" {
-        bytes.insert(0, b'\n');
+    if last == *b"\n" {
+        return write_whole(log, &lines(len), len);
     }
+    let mut bytes = vec![b'\n'];
+    bytes.extend(lines(len + 1));
     write_whole(log, &bytes, len)
 }
 
-fn temporary_name() -> String {
+pub(super) fn temporary_name() -> String {
     let id = EventId::next(clock::now().as_ms(), None, clock::random_bits());
     format!("{TEMPORARY}{id}")
 }

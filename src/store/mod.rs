@@ -20,6 +20,7 @@ pub mod figures;
 pub mod files;
 pub mod follow;
 pub mod history;
+pub mod import;
 pub mod index;
 pub mod layout;
 mod lines;
@@ -95,7 +96,7 @@ impl Store {
             Err(e) if e.kind() == io::ErrorKind::NotADirectory && is_database(root) => {
                 return Err(Error::new(Code::Config, format!("`{}` is a database, not a store", root.display()))
                     .because("the Python tool of the same name kept its sessions in such files")
-                    .hint("nothing was changed in it; name a directory with OLLAMA_PROMPT_HOME (this version cannot import it yet)"));
+                    .hint("nothing was changed in it; unset OLLAMA_PROMPT_DB_PATH, or name a directory with it, and bring its sessions in with ollama-prompt session import FILE"));
             }
             opened => opened.doing("open the store", root)?,
         };

@@ -164,6 +164,23 @@ fn the_example_of_references_prints_what_it_shows() {
 }
 
 #[test]
+fn what_the_migration_guide_shows_is_what_comes() {
+    if !need("bash") || !need("jq") {
+        return;
+    }
+    let env = TestEnv::new();
+    let blocks = blocks(&read("docs/migration.md"));
+    let printed = run_commands(&env, &blocks);
+    let shown: String = blocks
+        .iter()
+        .filter(|b| b.language == "text")
+        .map(|b| b.text.as_str())
+        .collect();
+    assert_eq!(printed, shown);
+    assert_eq!(env.server().requests().len(), 0);
+}
+
+#[test]
 fn every_flag_of_the_help_is_in_the_readme_and_the_other_way_round() {
     let env = TestEnv::new();
     let help = env.command().arg("--help").run().ok().stdout().to_owned();

@@ -24,6 +24,7 @@ mod faults;
 mod foreign;
 mod format;
 mod hostile;
+mod import;
 mod index;
 mod interrupted;
 mod list;

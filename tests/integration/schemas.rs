@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::{NOBODY_LISTENS, Reply, TestEnv, problems, schema};
 
-const SHAPES: [&str; 32] = [
+const SHAPES: [&str; 33] = [
     "turn",
     "chunk",
     "list",
@@ -25,6 +25,7 @@ const SHAPES: [&str; 32] = [
     "compacted",
     "verified",
     "merged",
+    "imported",
     "exported",
     "drafts",
     "cleared",
@@ -116,6 +117,7 @@ fn printed() -> Vec<(&'static str, Value)> {
         ("pruned", run(&["session", "prune", &id, "--to", "1"])),
         ("pinned", run(&["session", "pin", &address])),
         ("compacted", run(&["session", "compact", "--all"])),
+        ("imported", run(&["session", "import", "/dev/null"])),
         (
             "exported",
             run(&["session", "export", &id, "--out", "out.jsonl"]),

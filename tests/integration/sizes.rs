@@ -272,6 +272,7 @@ fn write_session(env: &TestEnv, turns: u64) {
     };
     let header = Body::Session(Header {
         app: None,
+        imported: None,
         settings,
     });
     let mut log = String::new();

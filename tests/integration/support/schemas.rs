@@ -154,6 +154,7 @@ fn shape_of(args: &[OsString]) -> Option<&'static str> {
             "verify" => Some("verified"),
             "reindex" => Some("reindexed"),
             "merge" => Some("merged"),
+            "import" => Some("imported"),
             "export" if has("--out") => Some("exported"),
             "update" => Some("updated"),
             "retract" => Some("retracted"),
