@@ -70,10 +70,11 @@ impl<'a> Call<'a> {
     /// meant.
     pub(super) fn new(turn: &'a Turn, invocation: &Invocation) -> Result<Self> {
         let withhold = Withhold::new(&invocation.redact)?;
-        let begins = match &turn.begin {
+        let mut begins = match &turn.begin {
             Some(begin) => template::begins(begin, invocation.store.path()?)?,
             None => Settings::default(),
         };
+        begins.system = begins.system.map(|text| withhold.text(text));
         let expanded = prompt::read_expanded(&turn.prompt, &turn.references)?;
         let mut attachments = attachments::read(&turn.attached)?;
         for result in &mut attachments.tool_results {
