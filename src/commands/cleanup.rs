@@ -167,10 +167,7 @@ impl Cleaner {
 }
 
 fn tell(event: CleanupEvent<'_>, print: &mut Print<'_>) -> ControlFlow<()> {
-    let line = CleanupLine {
-        ts: clock::now(),
-        event,
-    };
+    let line = CleanupLine::new(clock::now(), event);
     print(&(json::line(&line) + "\n"))
 }
 

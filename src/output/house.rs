@@ -116,14 +116,28 @@ pub struct RedactedSession {
 pub struct CleanupLine<'a> {
     /// When.
     pub ts: Timestamp,
-    /// What happened.
+    /// What happened: `started`, `round`, `store_missing`, `store_back`, `failed`, `asked` or `stopped`.
+    pub event: &'static str,
+    /// More of it.
     #[serde(flatten)]
-    pub event: CleanupEvent<'a>,
+    pub more: CleanupEvent<'a>,
+}
+
+impl<'a> CleanupLine<'a> {
+    /// Makes the line of an event.
+    #[must_use]
+    pub fn new(ts: Timestamp, event: CleanupEvent<'a>) -> Self {
+        Self {
+            ts,
+            event: event.name(),
+            more: event,
+        }
+    }
 }
 
 /// What happens in the life of a `cleanup`.
 #[derive(Debug, JsonSchema, Serialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
+#[serde(untagged)]
 pub enum CleanupEvent<'a> {
     /// It has begun, to go on until a signal.
     Started {
@@ -172,4 +186,18 @@ pub enum CleanupEvent<'a> {
         /// By which signal.
         signal: &'static str,
     },
+}
+
+impl CleanupEvent<'_> {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Started { .. } => "started",
+            Self::Round { .. } => "round",
+            Self::StoreMissing { .. } => "store_missing",
+            Self::StoreBack { .. } => "store_back",
+            Self::Failed { .. } => "failed",
+            Self::Asked { .. } => "asked",
+            Self::Stopped { .. } => "stopped",
+        }
+    }
 }

@@ -345,7 +345,7 @@ mod tests {
             "se[cret",
             "secret{",
             "(?P<secret",
-            "\\psecret",
+            "\\p{secret}",
             "*secret",
             "(?secret)",
         ] {

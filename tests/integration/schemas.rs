@@ -45,7 +45,7 @@ const SHAPES: [&str; 33] = [
 #[test]
 fn every_shape_has_a_schema_and_help_names_it() {
     let env = TestEnv::new();
-    let help = env.command().arg("--help").env("COLUMNS", "500").run();
+    let help = env.command().arg("--help").env("COLUMNS", "3000").run();
     let line = help.stdout().lines().find(|l| l.contains("--print-schema"));
     let line = line.expect("help says that there are schemas");
     for shape in SHAPES {
