@@ -9,6 +9,7 @@ use std::fmt;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
+use serde_json::Value;
 
 macro_rules! codes {
     ($($(#[doc = $doc:literal])* $variant:ident = $name:literal, $exit:literal, $retry:literal;)*) => {
@@ -38,6 +39,12 @@ macro_rules! codes {
                 match self { $(Self::$variant => concat!($($doc),*)),* }
             }
 
+            /// Tells whether a signal ended the call.
+            #[must_use]
+            pub const fn is_signal(self) -> bool {
+                matches!(self, Self::Hangup | Self::Interrupted | Self::Terminated)
+            }
+
             /// Tells whether the same call may succeed when it is simply made again.
             #[must_use]
             pub const fn retryable(self) -> bool {
@@ -56,7 +63,7 @@ codes! {
     Config = "config", 2, false;
     /// No session has that id.
     SessionNotFound = "session_not_found", 3, false;
-    /// A fragment of an id fits more than one session.
+    /// More than one session, or draft, may be meant.
     SessionAmbiguous = "session_ambiguous", 3, false;
     /// A session that was to be created is there already.
     SessionExists = "session_exists", 3, false;
@@ -66,7 +73,7 @@ codes! {
     IdempotencyConflict = "idempotency_conflict", 3, false;
     /// Nobody listens at the server's address, or it cannot be found.
     ServerUnreachable = "server_unreachable", 4, true;
-    /// The server was silent for longer than `--timeout`.
+    /// The server, or a turn that was waited for, took longer than `--timeout`.
     Timeout = "timeout", 4, true;
     /// The server does not have the model.
     ModelNotFound = "model_not_found", 5, false;
@@ -160,6 +167,23 @@ impl Error {
     pub fn session(mut self, id: impl fmt::Display) -> Self {
         self.session_id = Some(id.to_string().into());
         self
+    }
+
+    /// Takes a failure from what another process reported of it; `None` for what is no report.
+    #[must_use]
+    pub fn of_report(report: &Value) -> Option<Self> {
+        let text = |key: &str| report.get(key).and_then(Value::as_str);
+        let code = Code::ALL
+            .iter()
+            .find(|code| Some(code.name()) == text("code"))?;
+        Some(Self {
+            code: *code,
+            sentence: text("error")?.to_owned(),
+            cause: None,
+            hint: text("hint").map(str::to_owned),
+            server_message: text("server_message").map(str::to_owned),
+            session_id: text("session_id").map(Into::into),
+        })
     }
 
     /// Returns what goes to stderr for programs, keys in the order of the contract.
@@ -271,6 +295,13 @@ mod tests {
             serde_json::to_string(&full.report()).expect("a report is JSON"),
             r#"{"error":"the server failed: it said so","code":"server_error","hint":"try again","retryable":true,"server_message":"boom","session_id":"s1"}"#
         );
+        let value = serde_json::to_value(full.report()).expect("a report is JSON");
+        let again = Error::of_report(&value).expect("a report");
+        assert_eq!(
+            serde_json::to_value(again.report()).expect("a report is JSON"),
+            value
+        );
+        assert!(Error::of_report(&Value::Null).is_none());
         let bare = Error::new(Code::Usage, "no");
         assert_eq!(
             serde_json::to_string(&bare.report()).expect("a report is JSON"),

@@ -87,6 +87,7 @@ fn log(size: Size, began: u64, vocabulary: &Vocabulary, random: &mut Random) -> 
     let header = Body::Session(Header {
         app: None,
         imported: None,
+        forked_from: None,
         settings,
     });
     write(began, random.bits(), header, &mut log);

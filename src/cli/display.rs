@@ -18,7 +18,7 @@ pub(super) struct Display {
         hide_possible_values = true
     )]
     pub(super) color: Option<Color>,
-    /// Print the JSON Schema of what is printed or stored: turn, list, info, message (a line of session show --output jsonl), found, found-in, found-session (lines of session search), stats, error, event, chunk (a line of --output jsonl but the last), seen (a line of session watch), plan (--dry-run), sent (the context of a past turn), purged, compacted, verified, merged, imported, exported (the report of a session export), drafts, cleared, pinned, pruned, reindexed, updated, retracted, redacted, cleanup (a line of it), templates, template, template-saved or templates-deleted
+    /// Print the JSON Schema of what is printed or stored: turn, list, info, message (a line of session show --output jsonl), found, found-in, found-session (lines of session search), stats, error, event, chunk (a line of --output jsonl but the last), seen (a line of session watch), plan (--dry-run), sent (the context of a past turn), purged, compacted, verified, merged, imported, exported (the report of a session export), forked, drafts, cleared, pinned, pruned, reindexed, updated, retracted, redacted, cleanup (a line of it), templates, template, template-saved or templates-deleted
     #[arg(long, value_name = "SHAPE", hide_possible_values = true, help_heading = UTILITIES)]
     pub(super) print_schema: Option<Shape>,
 }
@@ -100,6 +100,8 @@ pub enum Shape {
     Imported,
     /// `session export --out`.
     Exported,
+    /// `session fork`.
+    Forked,
     /// `session drafts`.
     Drafts,
     /// `session drafts --clear`.
@@ -153,6 +155,7 @@ impl Shape {
             Self::Merged => "merged",
             Self::Imported => "imported",
             Self::Exported => "exported",
+            Self::Forked => "forked",
             Self::Drafts => "drafts",
             Self::Cleared => "cleared",
             Self::Pinned => "pinned",

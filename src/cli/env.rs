@@ -222,6 +222,11 @@ impl Env {
         })
     }
 
+    /// Returns the longest wait for a turn of another process: as for a server that is silent.
+    pub(super) fn patience(&self, given: Option<Duration>) -> Duration {
+        given.or(self.config.timeout).unwrap_or(DEFAULT_TIMEOUT)
+    }
+
     /// Returns the longest wait for a lock.
     pub(super) fn lock_timeout(&self) -> Result<Duration> {
         let Some(text) = &self.lock_timeout else {

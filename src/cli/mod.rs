@@ -10,6 +10,7 @@ pub(crate) mod config;
 mod display;
 mod env;
 mod find;
+mod guarantees;
 mod house;
 mod manual;
 mod options;
@@ -35,6 +36,7 @@ pub use find::{
     ListWanted, Moment, Part, SearchWanted, SessionFilter, ShowWanted, Sort, Span, StatsWanted,
     Told,
 };
+pub use guarantees::{Expected, Guarantees};
 pub use house::{Cleanup, Condition, Redact, Retract, Sought, Update};
 pub use manual::verbs;
 pub use options::in_force;
@@ -153,6 +155,24 @@ pub enum Command {
         /// Whether turns that are not sent any more go as well.
         drop_pruned: bool,
     },
+    /// A session that begins with the history of another.
+    Fork {
+        /// The other.
+        parent: SessionRef,
+        /// The turn up to which; the newest where absent.
+        turn: Option<EventId>,
+    },
+    /// A turn that failed or was killed, asked for again.
+    Retry {
+        /// Its session, which need not exist.
+        session: SessionRef,
+        /// Its draft, where there are several.
+        draft: Option<EventId>,
+        /// Who is asked.
+        server: Server,
+        /// The longest wait for a turn of another process.
+        patience: Duration,
+    },
     /// All drafts.
     Drafts,
     /// The end of the drafts nobody holds.
@@ -212,7 +232,7 @@ impl Command {
         use Output::{Compact, Html, Json, Jsonl, Markdown, Svg, Table, Text};
         match self {
             Self::Turn(turn) if turn.dry_run => &[Json, Compact],
-            Self::Turn(_) => &[Json, Compact, Jsonl, Text],
+            Self::Turn(_) | Self::Retry { .. } => &[Json, Compact, Jsonl, Text],
             Self::Watch { .. } | Self::Cleanup(_) => &[Json, Compact, Jsonl],
             Self::Templates(Templates::List) => &[Json, Compact, Table],
             Self::Search(_) => &[Json, Compact, Jsonl, Text],
@@ -282,6 +302,8 @@ pub struct Turn {
     pub attached: Attached,
     /// Who is asked.
     pub server: Server,
+    /// What it promises about others of its session.
+    pub guarantees: Guarantees,
 }
 
 /// The session a turn belongs to.
@@ -297,6 +319,13 @@ pub enum Memory {
     Latest,
     /// One that is made if it is not there.
     ContinueOrCreate(SessionId),
+    /// A new one that begins with the history of another.
+    Fork {
+        /// The other.
+        parent: SessionRef,
+        /// The turn up to which; the newest where absent.
+        turn: Option<EventId>,
+    },
 }
 
 /// Who is asked.

@@ -10,10 +10,10 @@ use super::find::{List, Search, Show, Stats, session_of};
 use super::house::{RedactArgs, RetractArgs, UpdateArgs};
 use super::transfer::{TypedExport, TypedImport};
 use super::typed::{TypedStrategy, context_tokens, session_ref};
-use super::{Command, DAY, Env, Purge, Selection, age, usage};
+use super::{Command, DAY, Env, Purge, Selection, Server, age, duration, usage};
 use crate::error::{Error, Result};
 use crate::session::event::Strategy;
-use crate::session::id::{Address, SessionRef};
+use crate::session::id::{Address, EventId, SessionRef};
 
 /// The verbs of `session`.
 #[derive(Debug, Subcommand)]
@@ -44,6 +44,10 @@ pub(super) enum Verb {
     Delete(Delete),
     /// Remove sessions that were not used for a while; each leaves a receipt
     Purge(Unused),
+    /// Make a session that begins with the history of another; prints its id
+    Fork(Fork),
+    /// Ask again for a turn that failed or was killed
+    Retry(Retry),
     /// List turns that are under way, failed or were killed
     Drafts(Drafts),
     /// Print events as they are appended, by any process, one JSON object a line
@@ -79,6 +83,81 @@ pub(super) struct Prune {
     /// Tokens that stay at the most [default: what a full context is pruned to]
     #[arg(long, value_name = "TOKENS", allow_negative_numbers = true)]
     to: Option<i64>,
+}
+
+/// `session fork`, as it is typed.
+#[derive(Debug, Args)]
+pub(super) struct Fork {
+    /// The session, and after a colon the turn up to which
+    #[arg(value_name = "ID[:TURN]")]
+    parent: String,
+    /// The turn up to which [default: the newest]
+    #[arg(long, value_name = "TURN")]
+    at: Option<String>,
+}
+
+impl Fork {
+    fn command(&self) -> Result<Command> {
+        let (parent, turn) = source(&self.parent, "ID")?;
+        let at = self.at.as_deref().map(|text| text.parse());
+        let at = at.transpose().map_err(|_| {
+            usage("--at names no turn").hint("a turn's id has 26 characters, as in session show")
+        })?;
+        if turn.is_some() && at.is_some() {
+            return Err(usage("ID:TURN and --at say the same thing twice"));
+        }
+        Ok(Command::Fork {
+            parent,
+            turn: turn.or(at),
+        })
+    }
+}
+
+/// `session retry`, as it is typed.
+#[derive(Debug, Args)]
+pub(super) struct Retry {
+    /// The session, and after a colon the draft, if there are several
+    #[arg(value_name = "ID[:DRAFT]")]
+    draft: String,
+    /// Longest silence of the server that is waited out, as in 90s or 10m [default: 10m]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    timeout: Option<Duration>,
+    /// Answer from the built-in echo model instead of a server
+    #[arg(long)]
+    offline: bool,
+}
+
+impl Retry {
+    fn command(&self, env: &Env) -> Result<Command> {
+        let (session, draft) = source(&self.draft, "ID")?;
+        let patience = env.patience(self.timeout);
+        let server = if self.offline {
+            Server::Echo
+        } else {
+            env.server(self.timeout)?
+        };
+        Ok(Command::Retry {
+            session,
+            draft,
+            server,
+            patience,
+        })
+    }
+}
+
+/// Reads a session and, after a colon, one of its turns or drafts.
+pub(super) fn source(text: &str, flag: &str) -> Result<(SessionRef, Option<EventId>)> {
+    let Some((session, turn)) = text.split_once(':') else {
+        return Ok((session_ref(text, flag)?, None));
+    };
+    let turn = turn.parse().map_err(|_| {
+        let shown: String = turn.chars().take(80).collect();
+        usage(format!(
+            "{shown:?} after {flag} is no id of a turn or draft"
+        ))
+        .hint("such an id has 26 characters; session show and session drafts list them")
+    })?;
+    Ok((session_ref(session, flag)?, Some(turn)))
 }
 
 /// What to do with drafts, as it is typed.
@@ -273,6 +352,8 @@ impl Verb {
             Self::Compact(compact) => compact.command(),
             Self::Delete(delete) => delete.command(),
             Self::Purge(unused) => Ok(unused.command()),
+            Self::Fork(fork) => fork.command(),
+            Self::Retry(retry) => retry.command(env),
             Self::Drafts(drafts) if drafts.clear => Ok(Command::ClearDrafts),
             Self::Drafts(_) => Ok(Command::Drafts),
             Self::Watch(watch) => Ok(Command::Watch {

@@ -144,7 +144,11 @@ impl TypedBegin {
             template: template_name(name, "--template")?,
             variables: variables(&self.var)?,
         };
-        if matches!(memory, Memory::Continue(_) | Memory::Latest) {
+        let has_settings = matches!(
+            memory,
+            Memory::Continue(_) | Memory::Latest | Memory::Fork { .. }
+        );
+        if has_settings {
             let sentence = "--template begins a session, and this one is there already";
             return Err(usage(sentence).hint(
                 "leave it out, or say what is to change with --model, --system and their like",

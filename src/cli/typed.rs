@@ -8,11 +8,12 @@ use serde_json::Value;
 
 use super::attachments::Attachments;
 use super::display::{Color, Display};
+use super::guarantees::TypedGuarantees;
 use super::house::CleanupArgs;
 use super::manual::{Completions, page};
 use super::options::TypedOptions;
 use super::references::References;
-use super::session::Verb;
+use super::session::{Verb, source};
 use super::templates::{self, TypedBegin};
 use super::{
     Command, DAY, Env, Invocation, ListWanted, Memory, Output, Part, Purge, Server, ShowWanted,
@@ -27,7 +28,7 @@ use crate::store::Durability;
 /// The largest context budget that is not a slip of the keyboard, in tokens.
 pub(super) const LARGEST_CONTEXT: u64 = 1 << 31;
 
-const MANAGEMENT: &str = "Session management";
+pub(super) const MANAGEMENT: &str = "Session management";
 pub(super) const UTILITIES: &str = "Session utilities";
 
 /// What was typed.
@@ -121,6 +122,11 @@ pub struct Typed {
     /// Leave no trace: nothing is stored or remembered
     #[arg(long, help_heading = MANAGEMENT)]
     no_session: bool,
+    /// Create a session that begins with the history of this one, up to TURN if that is given
+    #[arg(long, value_name = "ID[:TURN]", help_heading = MANAGEMENT)]
+    fork_from: Option<String>,
+    #[command(flatten)]
+    guarantees: TypedGuarantees,
     /// The session's context budget in tokens [env: OLLAMA_PROMPT_MAX_CONTEXT_TOKENS] [default: 64000]
     #[arg(long, value_name = "N", allow_negative_numbers = true, help_heading = MANAGEMENT)]
     max_context_tokens: Option<i64>,
@@ -301,6 +307,7 @@ impl Typed {
             ("--continue", self.continue_latest),
             ("--new-session", self.new_session),
             ("--no-session", self.no_session),
+            ("--fork-from", self.fork_from.is_some()),
             ("--model", self.model.is_some()),
             ("--system", self.system.is_some()),
             ("--system-file", self.system_file.is_some()),
@@ -317,7 +324,10 @@ impl Typed {
         ];
         let attached = self.attachments.given();
         let given = self.references.given().into_iter().chain(attached);
-        let mut of_a_turn = of_a_turn.into_iter().chain(given);
+        let mut of_a_turn = of_a_turn
+            .into_iter()
+            .chain(given)
+            .chain(self.guarantees.given());
         if let Some((flag, _)) = of_a_turn.find(|(_, given)| *given) {
             return Err(
                 usage(format!("{utility} and {flag} are mutually exclusive"))
@@ -353,6 +363,7 @@ impl Typed {
         {
             return Err(usage("--model is empty").hint("ollama list shows the models there are"));
         }
+        let patience = env.patience(self.timeout);
         Ok(Turn {
             prompt,
             references: self.references.rules(&env.config)?,
@@ -362,6 +373,7 @@ impl Typed {
             prune: self.prune.map(Strategy::from),
             dry_run: self.dry_run,
             begin: self.begin.begin(&memory)?,
+            guarantees: self.guarantees.ask_for(&memory, patience)?,
             memory,
             defaults: env.defaults()?,
             options: self.options.given()?,
@@ -382,8 +394,13 @@ impl Typed {
             ("--continue", self.continue_latest),
             ("--new-session", self.new_session),
             ("--no-session", self.no_session),
+            ("--fork-from", self.fork_from.is_some()),
         ];
         one_at_most(&choices)?;
+        if let Some(text) = &self.fork_from {
+            let (parent, turn) = source(text, "--fork-from")?;
+            return Ok(Memory::Fork { parent, turn });
+        }
         if let Some(text) = &self.session_id {
             let reference = session_ref(text, "--session-id")?;
             return match (self.create, reference) {

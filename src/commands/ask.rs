@@ -2,6 +2,7 @@
 //! shorter one.
 
 use std::cell::OnceCell;
+use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
@@ -11,7 +12,7 @@ use super::recall::{Recalled, recall};
 use super::request::{self, Planned, Request};
 use super::window::Remembered;
 use super::withhold::Withhold;
-use super::{Answer, Outcome, summary, template, window};
+use super::{Answer, Outcome, guards, summary, template, window};
 use crate::cli::{Invocation, Server, Turn, in_force};
 use crate::clock;
 use crate::error::Result;
@@ -22,11 +23,12 @@ use crate::output::{ContextPlan, PlanReport};
 use crate::prompt::attachments;
 use crate::prompt::{self, Source};
 use crate::session::attachment::{Asking, Attachments, Blob, Image};
-use crate::session::event::{Reference, Settings};
+use crate::session::event::{Key, Reference, Settings};
 use crate::session::fold::Session;
 use crate::session::id::SessionId;
 use crate::store::Store;
 use crate::store::blobs::NewBlob;
+use crate::store::draft::Draft;
 use crate::warning::Warning;
 
 /// A turn with everything that was typed read in.
@@ -49,7 +51,11 @@ pub(super) struct Call<'a> {
     /// What is never to be stored.
     pub(super) withhold: Withhold,
     /// What its template says, if it begins with one.
-    begins: Settings,
+    pub(super) begins: Settings,
+    /// What it was asked with before, if it is asked for again.
+    drafted: Settings,
+    /// Its idempotency key, if it has one.
+    pub(super) key: Option<Key>,
     backend: Backend,
 }
 
@@ -87,7 +93,7 @@ impl<'a> Call<'a> {
         }
         let mut given = given(turn)?;
         given.system = given.system.map(|text| withhold.text(text));
-        Ok(Self {
+        let mut call = Self {
             turn,
             prompt: withhold.text(expanded.text),
             references,
@@ -99,6 +105,38 @@ impl<'a> Call<'a> {
             given,
             withhold,
             begins,
+            drafted: Settings::default(),
+            key: None,
+            backend: backend(&turn.server)?,
+        };
+        call.key = guards::key(&call);
+        Ok(call)
+    }
+
+    /// Makes the call of a draft once more: everything was read when the draft was made.
+    ///
+    /// # Errors
+    /// `config` for a server that cannot be meant.
+    pub(super) fn again(turn: &'a Turn, draft: &Draft, invocation: &Invocation) -> Result<Self> {
+        Ok(Self {
+            turn,
+            prompt: draft.prompt.clone(),
+            references: draft.references.clone(),
+            reference_warnings: Vec::new(),
+            blobs: draft.attachments.blobs(),
+            new_blobs: new_blobs(&draft.attachments)?,
+            attachments: draft.attachments.clone(),
+            recalled: OnceCell::new(),
+            given: draft.given.clone(),
+            withhold: Withhold::new(&invocation.redact)?,
+            begins: Settings::default(),
+            drafted: Settings {
+                // These are the session's own, whatever is asked.
+                pins: BTreeMap::new(),
+                tags: BTreeMap::new(),
+                ..draft.settings.clone()
+            },
+            key: draft.key.clone(),
             backend: backend(&turn.server)?,
         })
     }
@@ -150,6 +188,7 @@ impl<'a> Call<'a> {
         }
         settings.overlay(session.settings.clone());
         settings.overlay(self.given.clone());
+        settings.overlay(self.drafted.clone());
         settings
     }
 

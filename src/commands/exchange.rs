@@ -85,6 +85,7 @@ impl Exchange<'_> {
             blobs: carried.attachments.blobs(),
             tokens: Tokens::default(),
             sent: request.sent.clone(),
+            key: None,
         };
         Turn {
             tokens: tokens::settle(request.ruler, &turn, self.before()),

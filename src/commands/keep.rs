@@ -1,16 +1,22 @@
 //! Keeping a turn: which events a turn becomes, given what the session is by the time it is
 //! stored.
 
+use super::guards::check_expected;
+use crate::cli::Expected;
 use crate::error::Result;
 use crate::session::event::{Body, Header, KeptTurn, Prune, Settings, Strategy, Turn};
 use crate::session::fold::{SaidTurn, Session};
 use crate::session::id::{EventId, SessionId};
 use crate::store::append::{Appended, Found, Writer};
 use crate::store::blobs::NewBlob;
+use crate::store::fork::Fork;
+use crate::store::guard::conflict;
 use crate::store::read::Snapshot;
 use crate::store::{Durability, Writable};
+use crate::warning::Warning;
 
-const APP: &str = concat!("ollama-prompt ", env!("CARGO_PKG_VERSION"));
+/// Who makes sessions.
+pub(super) const APP: &str = concat!("ollama-prompt ", env!("CARGO_PKG_VERSION"));
 
 /// A turn that is to be stored, and what holds from it on.
 #[derive(Debug)]
@@ -24,6 +30,8 @@ pub(super) struct Keep<'a> {
     pub(super) settings: &'a Settings,
     /// The horizon, if it moved.
     pub(super) horizon: Option<Horizon>,
+    /// What the newest turn must be.
+    pub(super) expected: Option<Expected>,
 }
 
 /// Which turns are in the context from now on, and how that came about.
@@ -199,13 +207,33 @@ impl Keep<'_> {
         Ok(Kept::new(&appended, Vec::new()))
     }
 
-    /// Appends this turn to the session `writer` is ready for.
+    /// Makes a session with the history of another and this turn.
     ///
     /// # Errors
     /// `store_*`.
+    pub(super) fn in_fork(
+        self,
+        writable: &Writable<'_>,
+        id: SessionId,
+        fork: &Fork,
+        durability: Durability,
+    ) -> Result<Kept> {
+        // Lines that were copied do not stand where they were written.
+        let is_shuffled = fork.session.horizon.is_some();
+        let blobs = self.blobs;
+        let events = self.events(&fork.session, is_shuffled, &[]);
+        let appended = writable.create_fork(id, fork, durability, events, blobs)?;
+        Ok(Kept::new(&appended, Vec::new()))
+    }
+
+    /// Appends this turn to the session `writer` is ready for.
+    ///
+    /// # Errors
+    /// `turn_conflict` and `idempotency_conflict`, if somebody was faster; `store_*`.
     pub(super) fn in_existing(
         self,
         writer: Writer<'_>,
+        id: SessionId,
         snapshot: Snapshot,
         durability: Durability,
     ) -> Result<Kept> {
@@ -213,6 +241,8 @@ impl Keep<'_> {
         let writer = writer.with_blobs(self.blobs);
         let known = snapshot.session.redactions();
         let appended = writer.append(snapshot, durability, |found: Found<'_>| {
+            check_expected(self.expected, found.session, id)?;
+            self.check_key(found.session)?;
             concurrent = found.concurrent;
             // A summary made before something was hidden may say it.
             let is_clean = found.session.redactions() == known;
@@ -221,6 +251,15 @@ impl Keep<'_> {
             Ok(keep.events(found.session, found.is_shuffled, &concurrent))
         })?;
         Ok(Kept::new(&appended, concurrent))
+    }
+
+    /// Nobody takes a key that is held; a merge may bring a turn under it all the same.
+    fn check_key(&self, now: &Session) -> Result<()> {
+        let key = self.turn.key.as_ref();
+        match key.filter(|key| now.under_key(&key.key).next().is_some()) {
+            Some(key) => Err(conflict(&key.key).because("a turn under it was stored meanwhile")),
+            None => Ok(()),
+        }
     }
 
     /// Returns the events to append to a session as it is now: the turn, and before it what must
@@ -241,6 +280,7 @@ impl Keep<'_> {
             Body::Session(Header {
                 app: Some(APP.to_owned()),
                 imported: None,
+                forked_from: None,
                 settings: settings.clone(),
             })
         });
@@ -261,6 +301,14 @@ impl Keep<'_> {
 }
 
 impl Kept {
+    /// Returns what is worth telling.
+    pub(super) fn warnings(&self) -> impl Iterator<Item = Warning> {
+        let concurrent = &self.concurrent_with;
+        let concurrent = (!concurrent.is_empty()).then(|| Warning::Concurrent(concurrent.clone()));
+        let no_locks = (!self.locked).then_some(Warning::NoLocks);
+        no_locks.into_iter().chain(concurrent)
+    }
+
     fn new(appended: &Appended, concurrent_with: Vec<EventId>) -> Self {
         let id = *appended
             .ids
@@ -286,6 +334,7 @@ mod tests {
             given: given.clone(),
             settings,
             horizon: None,
+            expected: None,
         }
     }
 

@@ -9,6 +9,8 @@ mod context;
 mod drafts;
 mod exchange;
 mod export;
+mod fork;
+mod guards;
 mod import;
 mod info;
 mod keep;
@@ -21,8 +23,10 @@ mod prune;
 mod purge;
 mod recall;
 mod redact;
+mod replay;
 mod request;
 mod retract;
+mod retry;
 mod search;
 mod stats;
 mod summary;
@@ -129,6 +133,21 @@ pub fn run(
         Command::Cleanup(cleanup) => cleanup::run(cleanup, invocation),
         Command::Delete(ids) => purge::delete(ids, invocation),
         Command::Templates(asked) => template::run(asked, invocation),
+        Command::Fork { parent, turn } => fork::run(parent, *turn, invocation),
+        Command::Retry {
+            session,
+            draft,
+            server,
+            patience,
+        } => {
+            let wanted = retry::Wanted {
+                session,
+                draft: *draft,
+                server,
+                patience: *patience,
+            };
+            retry::run(&wanted, invocation, on_piece)
+        }
         Command::Drafts => drafts::list(invocation),
         Command::ClearDrafts => drafts::clear(invocation),
         Command::Watch { named, from_start } => watch::run(named.as_ref(), *from_start, invocation),

@@ -3,31 +3,38 @@
 //! What can be refused is refused before the model is asked; a reply that arrived is reported
 //! even where it cannot be kept.
 
+use std::path::Path;
+
 use super::ask::{Asked, Call};
 use super::exchange::Exchange;
+use super::guards::{Guards, expect};
 use super::keep::{Choice, Horizon, Keep, Kept};
-use super::place::Place;
-use super::request::Request;
-use super::{Answer, Outcome};
+use super::place::{Origin, Place};
+use super::request::{Planned, Request};
+use super::window::Remembered;
+use super::{Answer, Outcome, replay};
 use crate::cli::{Invocation, Memory, Turn};
 use crate::clock;
 use crate::error::Result;
-use crate::ollama::{Chunk, Failure};
+use crate::ollama::{Chunk, Failure, Reply};
 use crate::output::{TurnReport, TurnStatus};
-use crate::session::event::{Settings, VERSION};
+use crate::session::event::{ForkedFrom, Settings, VERSION};
 use crate::session::fold::Session;
-use crate::session::id::SessionId;
+use crate::session::id::{EventId, SessionId};
 use crate::signals::Hold;
-use crate::store::Store;
-use crate::store::append::refuse_newer;
-use crate::store::draft::{Draft, new_id};
+use crate::store::append::{Writer, refuse_newer};
+use crate::store::draft::{Draft, OpenDraft, new_id};
+use crate::store::fork::Fork;
+use crate::store::read::Snapshot;
+use crate::store::{Durability, Store, Writable};
 use crate::warning::Warning;
 
 /// Takes a turn, or says what it would be.
 ///
 /// # Errors
-/// Before the model is asked: `usage`, `config`, `session_*`, `store_*`, `context_overflow`.
-/// After that, the client's. What fails while keeping the reply is in [`Outcome::failure`].
+/// Before the model is asked: `usage`, `config`, `session_*`, `turn_conflict`,
+/// `idempotency_conflict`, `store_*`, `context_overflow`. After that, the client's. What fails
+/// while keeping the reply is in [`Outcome::failure`].
 pub(super) fn run(
     turn: &Turn,
     invocation: &Invocation,
@@ -38,8 +45,7 @@ pub(super) fn run(
         return without_session(&call, invocation, on_piece);
     }
     let place = Place::find(&turn.memory, invocation.store.path()?)?;
-    let id = place.id;
-    in_session(&call, place, invocation, on_piece).map_err(|error| error.session(id))
+    in_session(&call, place, None, invocation, on_piece)
 }
 
 fn without_session(
@@ -93,71 +99,72 @@ fn without_session(
     })
 }
 
-fn in_session(
+/// Takes a turn in a session, unless it was taken already under its idempotency key. `retried` is
+/// its draft, if it is asked for again.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn in_session(
     call: &Call<'_>,
     mut place: Place,
+    retried: Option<OpenDraft<'_>>,
+    invocation: &Invocation,
+    on_piece: &mut dyn FnMut(&Chunk),
+) -> Result<Outcome> {
+    let id = place.id;
+    let root = invocation.store.path()?;
+    let taken = Guards::take(call, &mut place, root);
+    let (guards, answered) = taken.map_err(|error| error.session(id))?;
+    if let Some(said) = answered {
+        if let Some(draft) = retried {
+            draft.done();
+        }
+        return Ok(replay::outcome(call, &place, said, on_piece));
+    }
+    match take(call, place, retried, invocation, on_piece) {
+        Ok(outcome) => Ok(Outcome {
+            failure: outcome.failure.map(|error| guards.end(error)),
+            ..outcome
+        }),
+        Err(error) => Err(guards.end(error.session(id))),
+    }
+}
+
+fn take(
+    call: &Call<'_>,
+    mut place: Place,
+    retried: Option<OpenDraft<'_>>,
     invocation: &Invocation,
     on_piece: &mut dyn FnMut(&Chunk),
 ) -> Result<Outcome> {
     let id = place.id;
     refuse_newer(&place.snapshot.session, id)?;
-    let settings = call.settings(&place.snapshot.session);
-    let remembered = call.remembered(&settings, place.store.as_ref());
-    // A budget that grew since turns left may bring them back: then all are to choose from.
-    let again = call.has_grown(&settings, &place.snapshot.session, remembered.window);
-    if again {
-        place.read_history()?;
-    }
-    let session = place.snapshot.session.clone();
-    call.recall(&session, place.store.as_ref().map(|store| (store, id)))?;
-    let planned = call.plan(&settings, &session, again, remembered.window, 1.0)?;
+    expect(call.turn.guarantees.expected, &mut place)?;
+    let before = Before::of(call, &mut place)?;
+    let planned = before.plan(call)?;
     if call.turn.dry_run {
-        return Ok(call.would_send(&planned, &settings, Some((id, &session))));
+        return Ok(call.would_send(&planned, &before.settings, Some((id, &before.session))));
     }
 
     let Place {
-        snapshot,
-        is_fresh,
         store,
+        origin,
+        snapshot,
         ..
     } = place;
-    let store = match store {
-        Some(store) => store,
-        None => Store::open_or_make(invocation.store.path()?)?,
-    };
+    let store = store_for(store, invocation.store.path()?)?;
+    let is_fresh = matches!(origin, Origin::Fresh);
     let left_behind = is_fresh.then(|| left_behind(invocation, &store)).flatten();
     let writable = store.for_writing(invocation.lock_timeout)?;
-    let writer = if is_fresh {
-        None
-    } else {
-        Some(writable.writer(id)?)
-    };
+    let target = Target::prepare(&writable, id, origin)?;
     // From here on until the turn is stored a signal loses nothing: it ends the waiting for the
     // model and for the lock, with a draft of what had arrived.
     let _hold = Hold::new()?;
-    let draft = writable.draft(draft(call, id, &settings))?;
-    let asked = call
-        .window(&settings, &store, remembered)
-        .and_then(|window| {
-            if window == remembered.window {
-                return Ok((planned, again));
-            }
-            let again = again && call.has_grown(&settings, &session, window);
-            Ok((call.plan(&settings, &session, again, window, 1.0)?, again))
-        })
-        .map_err(Failure::of)
-        .and_then(|(planned, again)| {
-            let asked = call.ask(&settings, &session, again, planned, Some(&store), on_piece)?;
-            Ok((asked, again))
-        });
-    let (
-        Asked {
-            request,
-            reply,
-            warnings,
-        },
-        again,
-    ) = match asked {
+    let draft = match retried {
+        Some(draft) => draft,
+        None => writable.draft(draft(call, id, &before.settings, target.forked_from()))?,
+    };
+    let (asked, again) = match before.ask(call, planned, &store, on_piece) {
         Ok(asked) => asked,
         Err(failure) => {
             let error = failure.error.session(id);
@@ -171,83 +178,35 @@ fn in_session(
             return Err(error);
         }
     };
+    call.doubt_window(&before.settings, &store, &asked.reply);
 
-    call.doubt_window(&settings, &store, &reply);
-    let model = call.model(&settings);
-    let same_system = session.settings.system == settings.system;
-    let stored = call.withhold.reply(&reply);
-    let exchange = Exchange {
-        request: &request,
-        reply: &stored,
-        model,
-        think: call.turn.think.as_ref(),
-        carried: call.carried(),
-        same_system,
-    };
-    let horizon = Horizon::of(&session, choice(&request, &settings, again));
-    let dropped_now = horizon.as_ref().map_or(0, |horizon| horizon.newly_dropped);
-    let mut warnings: Vec<Warning> = damage(&snapshot.damage, id)
-        .into_iter()
-        .chain(call.unused_template(&session))
-        .chain(warnings)
-        .chain(exchange.warnings())
-        .chain(left_behind)
-        .chain((dropped_now > 0).then(|| pruned(dropped_now, &request)))
-        .chain(call.withhold.warning())
-        .collect();
-    let turn = exchange.event(&call.prompt, &call.references);
-    let keep = Keep {
-        turn,
-        blobs: &call.new_blobs,
-        given: call.given.clone(),
-        settings: &settings,
-        horizon,
-    };
-    let kept = match writer {
-        None => keep.in_new(&writable, id, invocation.durability),
-        Some(writer) => keep.in_existing(writer, snapshot, invocation.durability),
-    };
-
-    let dropped = session.turn_count() - request.kept.len() as u64;
-    let usage = exchange.context_usage(settings.budget(), Some(dropped));
-    let notes = call.notes(&request, &settings);
+    let withheld = call.withhold.reply(&asked.reply);
+    let exchange = before.exchange(call, &asked.request, &withheld);
+    let keep = before.keep(call, &exchange, again);
+    let mut warnings = warnings(&snapshot, id, &asked, &exchange, keep.horizon.as_ref());
+    warnings.extend(left_behind);
+    warnings.extend(call.unused_template(&before.session));
+    warnings.extend(call.withhold.warning());
+    let kept = target.keep(keep, &writable, snapshot, invocation.durability);
     let parent = exchange.parent();
     let (status, failure) = match kept {
-        Ok(Kept {
-            id,
-            concurrent_with,
-            locked,
-        }) => {
+        Ok(kept) => {
             draft.done();
-            warnings.extend((!locked).then_some(Warning::NoLocks));
-            warnings.extend(
-                (!concurrent_with.is_empty()).then(|| Warning::Concurrent(concurrent_with.clone())),
-            );
-            (
-                TurnStatus {
-                    id: Some(id),
-                    parent,
-                    concurrent_with,
-                    stored: true,
-                },
-                None,
-            )
+            warnings.extend(kept.warnings());
+            (stored(kept, parent), None)
         }
         Err(error) => {
             let error = error.session(id);
-            draft.fail(&error, stored.content.clone(), stored.thinking.clone());
-            (
-                TurnStatus {
-                    id: None,
-                    parent,
-                    concurrent_with: Vec::new(),
-                    stored: false,
-                },
-                Some(error),
-            )
+            draft.fail(&error, withheld.content.clone(), withheld.thinking.clone());
+            (not_stored(parent), Some(error))
         }
     };
-    let report = TurnReport::new(model, reply, usage)
+    let dropped = before.session.turn_count() - asked.request.kept.len() as u64;
+    let usage = exchange.context_usage(before.settings.budget(), Some(dropped));
+    let model = call.model(&before.settings);
+    let notes = call.notes(&asked.request, &before.settings);
+    // What is withheld from the store is printed as it came.
+    let report = TurnReport::new(model, asked.reply.clone(), usage)
         .referring_to(&call.references)
         .in_session(id, status);
     Ok(Outcome {
@@ -258,7 +217,153 @@ fn in_session(
     })
 }
 
-fn draft(call: &Call<'_>, session: SessionId, settings: &Settings) -> Draft {
+fn store_for(store: Option<Store>, root: &Path) -> Result<Store> {
+    match store {
+        Some(store) => Ok(store),
+        None => Store::open_or_make(root),
+    }
+}
+
+/// What a turn is taken with: the session as it was, and what holds from the turn on.
+struct Before {
+    session: Session,
+    settings: Settings,
+    remembered: Remembered,
+    /// Whether there are all turns to choose from, and not those in the context only.
+    again: bool,
+}
+
+impl Before {
+    fn of(call: &Call<'_>, place: &mut Place) -> Result<Self> {
+        let settings = call.settings(&place.snapshot.session);
+        let remembered = call.remembered(&settings, place.store.as_ref());
+        // A budget that grew since turns left may bring them back: then all are to choose from.
+        let again = call.has_grown(&settings, &place.snapshot.session, remembered.window);
+        if again {
+            place.read_history()?;
+        }
+        let session = place.snapshot.session.clone();
+        call.recall(
+            &session,
+            place.store.as_ref().map(|store| (store, place.blobs_of())),
+        )?;
+        Ok(Self {
+            session,
+            settings,
+            remembered,
+            again,
+        })
+    }
+
+    fn plan<'s>(&'s self, call: &'s Call<'_>) -> Result<Planned<'s>> {
+        let window = self.remembered.window;
+        call.plan(&self.settings, &self.session, self.again, window, 1.0)
+    }
+
+    /// Asks, with the window the model really has. Returns with the reply whether all turns were
+    /// to choose from.
+    fn ask<'s>(
+        &'s self,
+        call: &'s Call<'_>,
+        mut planned: Planned<'s>,
+        store: &Store,
+        on_piece: &mut dyn FnMut(&Chunk),
+    ) -> std::result::Result<(Asked<'s>, bool), Box<Failure>> {
+        let Self {
+            session,
+            settings,
+            remembered,
+            again,
+        } = self;
+        let mut again = *again;
+        let window = call.window(settings, store, *remembered);
+        let window = window.map_err(Failure::of)?;
+        if window != remembered.window {
+            again = again && call.has_grown(settings, session, window);
+            let replanned = call.plan(settings, session, again, window, 1.0);
+            planned = replanned.map_err(Failure::of)?;
+        }
+        let asked = call.ask(settings, session, again, planned, Some(store), on_piece)?;
+        Ok((asked, again))
+    }
+
+    fn exchange<'s>(
+        &'s self,
+        call: &'s Call<'_>,
+        request: &'s Request<'_>,
+        reply: &'s Reply,
+    ) -> Exchange<'s> {
+        Exchange {
+            request,
+            reply,
+            model: call.model(&self.settings),
+            think: call.turn.think.as_ref(),
+            carried: call.carried(),
+            same_system: self.session.settings.system == self.settings.system,
+        }
+    }
+
+    fn keep<'s>(&'s self, call: &'s Call<'_>, exchange: &Exchange<'_>, again: bool) -> Keep<'s> {
+        let mut turn = exchange.event(&call.prompt, &call.references);
+        turn.key.clone_from(&call.key);
+        Keep {
+            turn,
+            blobs: &call.new_blobs,
+            given: call.given.clone(),
+            settings: &self.settings,
+            horizon: Horizon::of(
+                &self.session,
+                choice(exchange.request, &self.settings, again),
+            ),
+            expected: call.turn.guarantees.expected,
+        }
+    }
+}
+
+/// Where the turn goes; what that needs is opened before the model is asked.
+enum Target<'a> {
+    New(SessionId),
+    Fork(SessionId, Box<Fork>),
+    Log(SessionId, Writer<'a>),
+}
+
+impl<'a> Target<'a> {
+    fn prepare(writable: &'a Writable<'_>, id: SessionId, origin: Origin) -> Result<Self> {
+        Ok(match origin {
+            Origin::Fresh => Self::New(id),
+            Origin::Forked(fork) => Self::Fork(id, fork),
+            Origin::There | Origin::ThereOrNot => Self::Log(id, writable.writer(id)?),
+        })
+    }
+
+    fn forked_from(&self) -> Option<ForkedFrom> {
+        match self {
+            Self::Fork(_, fork) => Some(fork.from),
+            Self::New(_) | Self::Log(..) => None,
+        }
+    }
+
+    fn keep(
+        self,
+        keep: Keep<'_>,
+        writable: &Writable<'_>,
+        snapshot: Snapshot,
+        durability: Durability,
+    ) -> Result<Kept> {
+        match self {
+            Self::New(id) => keep.in_new(writable, id, durability),
+            Self::Fork(id, fork) => keep.in_fork(writable, id, &fork, durability),
+            Self::Log(id, writer) => keep.in_existing(writer, id, snapshot, durability),
+        }
+    }
+}
+
+fn draft(
+    call: &Call<'_>,
+    session: SessionId,
+    settings: &Settings,
+    forked_from: Option<ForkedFrom>,
+) -> Draft {
     let ts = clock::now();
     Draft {
         v: VERSION,
@@ -271,10 +376,49 @@ fn draft(call: &Call<'_>, session: SessionId, settings: &Settings) -> Draft {
         options: call.options(settings),
         think: call.turn.think.clone(),
         attachments: call.attachments.clone(),
+        given: call.given.clone(),
+        key: call.key.clone(),
+        forked_from,
         error: None,
         response: None,
         thinking: None,
     }
+}
+
+fn stored(kept: Kept, parent: Option<EventId>) -> TurnStatus {
+    TurnStatus {
+        id: Some(kept.id),
+        parent,
+        concurrent_with: kept.concurrent_with,
+        stored: true,
+        replayed: false,
+    }
+}
+
+fn not_stored(parent: Option<EventId>) -> TurnStatus {
+    TurnStatus {
+        id: None,
+        parent,
+        concurrent_with: Vec::new(),
+        stored: false,
+        replayed: false,
+    }
+}
+
+fn warnings(
+    snapshot: &Snapshot,
+    id: SessionId,
+    asked: &Asked<'_>,
+    exchange: &Exchange<'_>,
+    horizon: Option<&Horizon>,
+) -> Vec<Warning> {
+    let dropped = horizon.map_or(0, |horizon| horizon.newly_dropped);
+    damage(&snapshot.damage, id)
+        .into_iter()
+        .chain(asked.warnings.iter().cloned())
+        .chain(exchange.warnings())
+        .chain((dropped > 0).then(|| pruned(dropped, &asked.request)))
+        .collect()
 }
 
 fn choice(request: &Request<'_>, settings: &Settings, again: bool) -> Choice {

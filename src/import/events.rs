@@ -91,6 +91,7 @@ pub fn events(kind: Kind, session: &Session, defaults: &Defaults) -> Vec<Event> 
         ..Settings::default()
     };
     let header = Header {
+        forked_from: None,
         app: Some(defaults.app.clone()),
         imported: Some(Imported {
             from: kind.name().to_owned(),

@@ -5,6 +5,7 @@
 
 mod color;
 pub mod export;
+mod fork;
 pub mod found;
 pub mod house;
 mod list;
@@ -30,6 +31,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 
 pub use color::Palette;
+pub use fork::{Forked, ForkedSource};
 pub use house::*;
 pub use progress::progress_of;
 pub use references::ReferenceReport;

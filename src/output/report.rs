@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::ops::ControlFlow;
 
 use super::{
-    Cleared, Compactions, DraftList, ExportReport, ImportReport, MergeReport, Page, Pinned,
+    Cleared, Compactions, DraftList, ExportReport, Forked, ImportReport, MergeReport, Page, Pinned,
     PlanReport, Pruned, Purged, Redactions, Reindexed, Retracted, SentReport, TemplateInfo,
     TemplateSaved, TemplatesDeleted, Updates, Verified,
 };
@@ -65,6 +65,7 @@ reports!(
     DraftList,
     ExportReport,
     ImportReport,
+    Forked,
     MergeReport,
     Pinned,
     PlanReport,

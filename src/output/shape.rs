@@ -116,6 +116,9 @@ pub struct TurnStatus {
     pub concurrent_with: Vec<EventId>,
     /// Whether it is on disk.
     pub stored: bool,
+    /// Whether it was stored by an earlier call with the same idempotency key: nobody was asked.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub replayed: bool,
 }
 
 /// How full the context is, in tokens.

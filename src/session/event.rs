@@ -131,6 +131,9 @@ pub struct Header {
     /// Where it was imported from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub imported: Option<Imported>,
+    /// The session it is a fork of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forked_from: Option<ForkedFrom>,
     /// The settings it began with.
     #[serde(flatten)]
     pub settings: Settings,
@@ -373,6 +376,28 @@ pub struct Turn {
     /// What was sent with it.
     #[serde(default)]
     pub sent: Sent,
+    /// The idempotency key it was asked under.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Key>,
+}
+
+/// An idempotency key and what was asked under it.
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+pub struct Key {
+    /// The key, as the caller chose it.
+    pub key: String,
+    /// SHA-256, in hexadecimal, of key and request: not of the history.
+    pub request: String,
+}
+
+/// Where a session that is a fork began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+pub struct ForkedFrom {
+    /// The session whose history it has.
+    pub session: SessionId,
+    /// The last turn of that which it has; absent where it had none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turn: Option<EventId>,
 }
 
 /// Something a prompt refers to, and what was read of it.

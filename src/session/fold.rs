@@ -249,6 +249,14 @@ impl Session {
         self.hidden.values().map(Hidden::redactions).sum()
     }
 
+    /// Returns the turns that were asked under an idempotency key, oldest first: one, unless a
+    /// merge brought more.
+    pub fn under_key(&self, key: &str) -> impl Iterator<Item = &SaidTurn> {
+        self.turns
+            .iter()
+            .filter(move |said| said.turn.key.as_ref().is_some_and(|k| k.key == key))
+    }
+
     /// Returns how many redactions there are of turns that a horizon holds.
     #[must_use]
     pub fn kept_redacts(&self, holds: impl Fn(EventId) -> bool) -> u64 {

@@ -273,7 +273,7 @@ pub fn refuse_newer(session: &Session, id: SessionId) -> Result<()> {
 }
 
 /// Gives the events their ids and offsets and returns them as one buffer.
-fn encode(
+pub(super) fn encode(
     bodies: Vec<Body>,
     mut highest: Option<EventId>,
     len: u64,

@@ -11,14 +11,14 @@ use std::io::{self, Read, Write};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::files::{Access, Dir, Doing};
+use super::files::{Access, Dir, Doing, identity};
 use super::layout::{DRAFT_SUFFIX, TEMPORARY};
 use super::lock;
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::json;
 use crate::session::attachment::Attachments;
-use crate::session::event::{Reference, Settings, Timestamp};
+use crate::session::event::{ForkedFrom, Key, Reference, Settings, Timestamp};
 use crate::session::id::{EventId, SessionId};
 use crate::session::redact::may_be_hidden;
 
@@ -52,6 +52,15 @@ pub struct Draft {
     /// What goes with the prompt; images whole, for the session may not be there yet.
     #[serde(default, skip_serializing_if = "Attachments::is_empty")]
     pub attachments: Attachments,
+    /// What flags said of the session, from this turn on.
+    #[serde(default, skip_serializing_if = "Settings::is_empty")]
+    pub given: Settings,
+    /// The idempotency key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Key>,
+    /// The history the session was to begin with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forked_from: Option<ForkedFrom>,
     /// Why there is no turn: what went to stderr. Absent under way and after a kill.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Value>,
@@ -96,6 +105,40 @@ impl<'a> OpenDraft<'a> {
         })
     }
 
+    /// Takes over a draft of a turn that failed or was killed, to ask for it again. `None` where
+    /// it is under way, also because another process was faster; or where it is gone.
+    ///
+    /// # Errors
+    /// When it cannot be opened or read.
+    pub(super) fn take_over(dir: &'a Dir, id: EventId) -> Result<Option<Self>> {
+        let name = file_name(id);
+        let doing = "take over the draft";
+        let file = match dir.open_file(&name, Access::Append) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.doing(doing, dir.path_of(&name))?,
+        };
+        if !lock::try_hold(&file) || !is_named(dir, &name, &file) {
+            return Ok(None);
+        }
+        let mut text = Vec::new();
+        let read = (&file).take(LARGEST).read_to_end(&mut text);
+        read.doing("read", dir.path_of(&name))?;
+        let draft = serde_json::from_slice(&text)
+            .map_err(io::Error::from)
+            .doing("read the draft", dir.path_of(&name))?;
+        Ok(Some(Self {
+            dir,
+            draft,
+            _held: file,
+        }))
+    }
+
+    /// Returns what it says.
+    #[must_use]
+    pub fn draft(&self) -> &Draft {
+        &self.draft
+    }
+
     /// Removes the draft: its turn is stored. One that cannot be removed does no harm but to be
     /// listed.
     pub fn done(self) {
@@ -114,6 +157,13 @@ impl<'a> OpenDraft<'a> {
             Err(_) => drop(self.dir.remove_file(&temporary)),
         }
     }
+}
+
+/// Tells whether a file that is open has still its name: a turn that was stored removed it, one
+/// that failed again has put another in its place.
+fn is_named(dir: &Dir, name: &str, file: &File) -> bool {
+    let named = dir.stat(name).map(|stat| (stat.st_dev, stat.st_ino));
+    matches!((named, identity(file)), (Ok(named), Ok(open)) if named == open)
 }
 
 /// Writes a file that is held from before its first byte.

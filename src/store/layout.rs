@@ -12,6 +12,7 @@
 //! │       └── blobs/<sha256>            0600  bytes that are no text
 //! ├── open/01KAV8Z0….json               0600  drafts: turns under way, failed or killed
 //! ├── locks/00 … ff                     0600  empty targets for flock
+//! ├── locks/turn-…, key-…               0600  the same for turns that keep others waiting
 //! ├── cache/models.json                 0600  the windows models have; may be deleted at any time
 //! ├── cache/index.jsonl                 0600  what the list shows; derived, may be deleted
 //! ├── purged.jsonl                      0600  receipts of what was purged
@@ -25,6 +26,12 @@ pub const SESSIONS: &str = "sessions";
 pub const OPEN: &str = "open";
 /// The directory of lock files, beneath the root.
 pub const LOCKS: &str = "locks";
+/// The beginning of the name, beneath [`LOCKS`], of what a turn holds that keeps others of its
+/// session waiting; the session's id follows.
+pub const TURN_LOCK: &str = "turn-";
+/// The beginning of the name, beneath [`LOCKS`], of what a turn holds that has an idempotency key;
+/// a hash of session and key follows.
+pub const KEY_LOCK: &str = "key-";
 /// The directory of what can be made again, beneath the root.
 pub const CACHE: &str = "cache";
 /// What is remembered of models, beneath [`CACHE`].

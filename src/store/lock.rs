@@ -17,6 +17,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
+use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -135,21 +136,31 @@ enum Waited {
     Signalled(Error),
 }
 
-/// Locks `file`: at once if it is free, else in the kernel's queue (who polls starves under
-/// contention) on a thread of its own, which is left behind there when the wait ends early.
-/// A signal that is held back ends it.
+/// Locks `file`: at once if it is free, else in the kernel's queue.
 fn wait(file: File, deadline: Instant) -> io::Result<Waited> {
+    match attempt(&file)? {
+        Some(excludes) => Ok(Waited::Locked { file, excludes }),
+        None => queue(file, deadline),
+    }
+}
+
+/// Locks `file` if it is free, and returns whether that keeps others out. `None` where it is
+/// taken, or where an interruption came before that was known.
+fn attempt(file: &File) -> io::Result<Option<bool>> {
+    match fs2::FileExt::try_lock_exclusive(file) {
+        Ok(()) => Ok(Some(true)),
+        Err(e) if has_no_locks(&e) => Ok(Some(false)),
+        Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(None),
+        Err(e) if e.raw_os_error() == fs2::lock_contended_error().raw_os_error() => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Waits in the kernel's queue (who polls starves under contention) on a thread of its own, which
+/// is left behind there when the wait ends early. A signal that is held back ends it.
+fn queue(file: File, deadline: Instant) -> io::Result<Waited> {
     /// How long a signal may go unheard.
     const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
-    let locked = |file, excludes| Waited::Locked { file, excludes };
-    match fs2::FileExt::try_lock_exclusive(&file) {
-        Ok(()) => return Ok(locked(file, true)),
-        Err(e) if has_no_locks(&e) => return Ok(locked(file, false)),
-        // Interrupted before it was known, or taken: the thread finds out.
-        Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-        Err(e) if e.raw_os_error() == fs2::lock_contended_error().raw_os_error() => {}
-        Err(e) => return Err(e),
-    }
     let (sender, receiver) = mpsc::channel();
     thread::Builder::new().spawn(move || {
         let done = loop {
@@ -164,7 +175,10 @@ fn wait(file: File, deadline: Instant) -> io::Result<Waited> {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         match receiver.recv_timeout(left.min(BETWEEN_LOOKS)) {
-            Ok(done) => return done.map(|file| locked(file, true)),
+            Ok(done) => {
+                let excludes = true;
+                return done.map(|file| Waited::Locked { file, excludes });
+            }
             Err(_) if left.is_zero() => return Ok(Waited::TooLong),
             Err(_) => {}
         }
@@ -242,6 +256,61 @@ impl Drop for Tenure {
     }
 }
 
+/// A file that is locked for this process alone, whatever its name leads to by now. Dropping it
+/// unlocks.
+#[derive(Debug)]
+pub(super) struct Held {
+    file: File,
+    excludes: bool,
+}
+
+impl Held {
+    /// Locks `file` if it is free, and gives it back where it is taken.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub(super) fn attempt(file: File) -> io::Result<std::result::Result<Self, File>> {
+        Ok(match attempt(&file)? {
+            Some(excludes) => Ok(Self { file, excludes }),
+            None => Err(file),
+        })
+    }
+
+    /// Waits until `file` is free; `None` where that took too long.
+    ///
+    /// # Errors
+    /// That of a signal; otherwise as the system says.
+    pub(super) fn wait(file: File, deadline: Instant, path: &Path) -> Result<Option<Self>> {
+        match wait(file, deadline).doing("lock", path)? {
+            Waited::Locked { file, excludes } => Ok(Some(Self { file, excludes })),
+            Waited::TooLong => Ok(None),
+            Waited::Signalled(error) => Err(error),
+        }
+    }
+
+    /// Returns the file.
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Tells whether the lock keeps others out. It does not where the mount has no locks.
+    pub(super) fn excludes(&self) -> bool {
+        self.excludes
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = fs2::FileExt::unlock(&self.file);
+    }
+}
+
+/// Returns the end of a wait that begins now. A wait nobody lives to see the end of is a year.
+pub(super) fn deadline(patience: Duration) -> Instant {
+    const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+    Instant::now() + patience.min(LONGEST)
+}
+
 /// Some network and container mounts answer every lock with one of these.
 fn has_no_locks(error: &io::Error) -> bool {
     matches!(
@@ -255,6 +324,19 @@ fn has_no_locks(error: &io::Error) -> bool {
 pub(super) fn hold(draft: &File) {
     // Waiting is for a moment only: somebody may be asking right now whether it is held.
     let _ = fs2::FileExt::lock_exclusive(draft);
+}
+
+/// How long somebody who asks whether a draft is held may hold it for that.
+const GLANCE: Duration = Duration::from_millis(200);
+
+/// Locks a draft that nobody holds. Returns whether it is this process's now; where the mount has
+/// no locks it is nobody's.
+pub(super) fn try_hold(draft: &File) -> bool {
+    // The lock belongs to what both descriptors are open on, and stays when one of them is closed.
+    let locked = draft
+        .try_clone()
+        .and_then(|file| wait(file, deadline(GLANCE)));
+    matches!(locked, Ok(Waited::Locked { excludes: true, .. }))
 }
 
 /// Tells whether some process holds a draft.

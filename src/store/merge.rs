@@ -120,7 +120,11 @@ impl Copy {
     }
 }
 
-fn find_blobs(session: &Dir) -> Result<Option<(Dir, Vec<String>)>> {
+/// Returns the blobs of a session and where they are, each seen to be a regular file.
+///
+/// # Errors
+/// As the system says.
+pub(super) fn find_blobs(session: &Dir) -> Result<Option<(Dir, Vec<String>)>> {
     let dir = match session.open_dir(BLOBS) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened.doing("open", session.path_of(BLOBS))?,
@@ -358,7 +362,7 @@ impl Session<'_> {
                 }
             };
             if !is_here {
-                let is_sound = self.copy_blob(from, &to, name)?;
+                let is_sound = copy_blob(from, &to, name, self.durability)?;
                 copied |= is_sound;
                 damaged.extend((!is_sound).then(|| name.clone()));
             }
@@ -368,30 +372,34 @@ impl Session<'_> {
         }
         Ok(damaged)
     }
+}
 
-    /// Copies a blob if its bytes are what its name says; tells whether they are.
-    fn copy_blob(&self, from: &Dir, to: &Dir, name: &str) -> Result<bool> {
-        let source = from.open_file(name, Access::Read);
-        let mut source = source.doing("open", from.path_of(name))?;
-        let hash = hash_of(&mut source).doing("read", from.path_of(name))?;
-        if hash != name {
-            return Ok(false);
-        }
-        let temporary = temporary_name();
-        let mut copy = || -> io::Result<()> {
-            source.rewind()?;
-            let mut target = to.create_file(&temporary)?;
-            io::copy(&mut source, &mut target)?;
-            if self.durability == Durability::Full {
-                target.sync_data()?;
-            }
-            to.rename(&temporary, name)
-        };
-        let copied = copy().inspect_err(|_| {
-            let _ = to.remove_file(&temporary);
-        });
-        copied.map(|()| true).doing("write", to.path_of(name))
+/// Copies a blob if its bytes are what its name says, and gives it its name when it is whole.
+/// Tells whether they are.
+///
+/// # Errors
+/// As the system says.
+pub(super) fn copy_blob(from: &Dir, to: &Dir, name: &str, durability: Durability) -> Result<bool> {
+    let source = from.open_file(name, Access::Read);
+    let mut source = source.doing("open", from.path_of(name))?;
+    let hash = hash_of(&mut source).doing("read", from.path_of(name))?;
+    if hash != name {
+        return Ok(false);
     }
+    let temporary = temporary_name();
+    let mut copy = || -> io::Result<()> {
+        source.rewind()?;
+        let mut target = to.create_file(&temporary)?;
+        io::copy(&mut source, &mut target)?;
+        if durability == Durability::Full {
+            target.sync_data()?;
+        }
+        to.rename(&temporary, name)
+    };
+    let copied = copy().inspect_err(|_| {
+        let _ = to.remove_file(&temporary);
+    });
+    copied.map(|()| true).doing("write", to.path_of(name))
 }
 
 /// Writes in one call what `lines` makes of the offset it will stand at, after a newline if the last
@@ -410,6 +418,7 @@ pub(super) fn append(log: &File, lines: impl FnOnce(u64) -> Vec<u8>) -> io::Resu
     write_whole(log, &bytes, len)
 }
 
+/// Returns a fresh name for what is not whole yet.
 pub(super) fn temporary_name() -> String {
     let id = EventId::next(clock::now().as_ms(), None, clock::random_bits());
     format!("{TEMPORARY}{id}")

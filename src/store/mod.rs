@@ -19,6 +19,8 @@ pub mod draft;
 pub mod figures;
 pub mod files;
 pub mod follow;
+pub mod fork;
+pub mod guard;
 pub mod history;
 pub mod import;
 pub mod index;
@@ -48,6 +50,8 @@ use blobs::NewBlob;
 use compact::Compaction;
 use draft::{Draft, FoundDraft, OpenDraft, Rewritten};
 use files::{Access, Dir, Doing, check_owner};
+use fork::Fork;
+use guard::{Guard, Taken};
 use index::Listing;
 use layout::{
     CACHE, DAMAGED, DIRECTORY_MODE, GITATTRIBUTES, GITIGNORE, INDEX, LOCKS, OPEN, SESSIONS,
@@ -64,8 +68,8 @@ use crate::clock;
 use crate::error::{Code, Error, Result};
 use crate::progress::Progress;
 use crate::session::attachment::Blob;
-use crate::session::event::{Body, Timestamp};
-use crate::session::fold::{Entry, Session};
+use crate::session::event::{Body, Key, Timestamp};
+use crate::session::fold::{Entry, SaidTurn, Session};
 use crate::session::id::{EventId, SessionId, SessionRef};
 
 /// Whether a turn is on disk before it is acknowledged.
@@ -228,6 +232,47 @@ impl Store {
         names.retain(|name| name.starts_with(DAMAGED));
         names.sort_unstable();
         Ok(names)
+    }
+
+    /// Returns the turns of a session that were asked under an idempotency key, oldest first. The
+    /// whole history is read, and little of it held.
+    ///
+    /// # Errors
+    /// When the session is there and cannot be read.
+    pub fn turns_under_key(&self, id: SessionId, key: &str) -> Result<Vec<SaidTurn>> {
+        read::turns_under_key(&self.sessions, id, key)
+    }
+
+    /// Reads what a fork of a session begins with: all up to a turn, or all. `app` is the program
+    /// that makes it. `None` where there is no such session.
+    ///
+    /// # Errors
+    /// `session_not_found` when it has no such turn; `store_*` when it cannot be read.
+    pub fn fork(&self, parent: SessionId, at: Option<EventId>, app: &str) -> Result<Option<Fork>> {
+        fork::read(&self.sessions, parent, at, app)
+    }
+
+    /// Waits, for `patience` at the longest, until no other turn of the session is under way that
+    /// keeps others waiting; this one keeps them waiting then.
+    ///
+    /// # Errors
+    /// `store_locked` after that; `store_*` where such a wait is not possible.
+    pub fn take_turn(&self, id: SessionId, patience: Duration) -> Result<Guard> {
+        guard::take_turn(self.guards()?, id, patience)
+    }
+
+    /// Takes an idempotency key, waiting while the same request is under way.
+    ///
+    /// # Errors
+    /// `idempotency_conflict` when another request is under way with it; `timeout` after
+    /// `patience`; `store_*` where such a wait is not possible.
+    pub fn take_key(&self, id: SessionId, key: &Key, patience: Duration) -> Result<Taken> {
+        guard::take_key(self.guards()?, id, key, patience)
+    }
+
+    fn guards(&self) -> Result<Dir> {
+        check_owner(&self.root)?;
+        open_or_make_dir(&self.root, LOCKS)
     }
 
     /// Returns the bytes of all files of a session.
@@ -393,6 +438,30 @@ impl Writable<'_> {
         append::create(&self.store.sessions, id, durability, bodies, blobs)
     }
 
+    /// Makes a session that begins with the history of another.
+    ///
+    /// # Errors
+    /// `store_*`; nothing is left of it then, unless only the last sync failed.
+    pub fn create_fork(
+        &self,
+        id: SessionId,
+        fork: &Fork,
+        durability: Durability,
+        bodies: Vec<Body>,
+        blobs: &[NewBlob],
+    ) -> Result<Appended> {
+        fork::create(&self.store.sessions, id, fork, durability, bodies, blobs)
+    }
+
+    /// Takes over the draft of a turn that failed or was killed. `None` where it is under way or
+    /// gone.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn take_over_draft(&self, id: EventId) -> Result<Option<OpenDraft<'_>>> {
+        OpenDraft::take_over(&self.open, id)
+    }
+
     /// Writes a draft and holds it for as long as the value lives.
     ///
     /// # Errors
@@ -409,6 +478,7 @@ impl Writable<'_> {
             .iter()
             .for_each(|dir| sweep_temporary(dir, now));
         sweep_trash(sessions);
+        guard::sweep(&self.locks);
     }
 
     /// Begins to be the only process that does something called `name` in this store.

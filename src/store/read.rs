@@ -11,7 +11,7 @@ use super::log::{Damage, Decoded, decode, decode_as};
 use super::tail::read_tail;
 use crate::error::Result;
 use crate::session::event::{Body, Event};
-use crate::session::fold::{Entry, Session, fold};
+use crate::session::fold::{Entry, SaidTurn, Session, fold};
 use crate::session::id::{EventId, SessionId};
 use crate::session::summary::{Outline, Summary, Verdict, summarize};
 
@@ -80,6 +80,29 @@ pub(super) fn read_summary(dir: &Dir) -> Result<Option<(Summary, usize)>> {
             Ok(Summary::of(&snapshot.session).map(|summary| (summary, snapshot.damage.len())))
         }
     }
+}
+
+/// Returns the turns of a session that were asked under an idempotency key, oldest first, what is
+/// hidden of them left out. Nothing else of the history is held.
+///
+/// # Errors
+/// As [`read`].
+pub(super) fn turns_under_key(sessions: &Dir, id: SessionId, key: &str) -> Result<Vec<SaidTurn>> {
+    let name = id.to_string();
+    let dir = match sessions.open_dir(&name) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        opened => opened.doing("open the session", sessions.path_of(&name))?,
+    };
+    let is_wanted = |event: &Event| match &event.body {
+        Body::Turn(turn) => turn.key.as_ref().is_some_and(|known| known.key == key),
+        Body::Redact(_) => true,
+        _ => false,
+    };
+    let (found, _) = decode_logs(&dir, |event, raw| {
+        let raw = is_wanted(&event).then(|| raw.to_vec());
+        raw.map(|raw| Box::new(Entry { event, raw }))
+    })?;
+    Ok(fold(found.into_iter().flatten().map(|entry| *entry)).turns)
 }
 
 /// Reads every log in `dir`, the main one last, and keeps of each event what `keep` makes of it and

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::{NOBODY_LISTENS, Reply, TestEnv, problems, schema};
 
-const SHAPES: [&str; 33] = [
+const SHAPES: [&str; 34] = [
     "turn",
     "chunk",
     "list",
@@ -40,6 +40,7 @@ const SHAPES: [&str; 33] = [
     "template",
     "template-saved",
     "templates-deleted",
+    "forked",
 ];
 
 #[test]
@@ -140,6 +141,7 @@ fn printed() -> Vec<(&'static str, Value)> {
         ("templates", run(&["template", "list"])),
         ("template", run(&["template", "show", "t"])),
         ("templates-deleted", run(&["template", "delete", "t"])),
+        ("forked", run(&["session", "fork", &id])),
     ];
     let show = env
         .command()

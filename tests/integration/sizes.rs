@@ -273,6 +273,7 @@ fn write_session(env: &TestEnv, turns: u64) {
     let header = Body::Session(Header {
         app: None,
         imported: None,
+        forked_from: None,
         settings,
     });
     let mut log = String::new();

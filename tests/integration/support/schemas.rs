@@ -159,6 +159,8 @@ fn shape_of(args: &[OsString]) -> Option<&'static str> {
             "update" => Some("updated"),
             "retract" => Some("retracted"),
             "redact" => Some("redacted"),
+            "fork" => Some("forked"),
+            "retry" => Some("turn"),
             _ => None,
         };
     }

@@ -1,0 +1,51 @@
+//! Forking: a new session that begins with the history of another.
+
+use super::keep::Horizon;
+use super::place::{fork, new_id};
+use super::{Answer, Outcome};
+use crate::cli::Invocation;
+use crate::error::Result;
+use crate::output::{Forked, ForkedSource};
+use crate::session::event::Body;
+use crate::session::id::{EventId, SessionRef};
+use crate::store::append::refuse_newer;
+use crate::store::{Store, not_found};
+
+/// Makes a session that has the history of `parent`, up to `turn` or all of it.
+///
+/// # Errors
+/// `session_not_found` for a session or turn that is not there; `store_*`.
+pub(super) fn run(
+    parent: &SessionRef,
+    turn: Option<EventId>,
+    invocation: &Invocation,
+) -> Result<Outcome> {
+    let store = Store::open(invocation.store.path()?)?.ok_or_else(|| not_found(parent))?;
+    let fork = fork(&store, parent, turn)?;
+    refuse_newer(&fork.session, fork.from.session)?;
+    let session = &fork.session;
+    // Stated anew, the horizon says where its turns are: the next turn can read from the end.
+    let budget = session.settings.max_context_tokens.unwrap_or_default();
+    let horizon = Horizon::in_force(session, budget).filter(|_| session.horizon.is_some());
+    let prune =
+        horizon.map(|horizon| Body::Prune(horizon.event(session, session.settings.clone())));
+    let id = new_id();
+    let writable = store.for_writing(invocation.lock_timeout)?;
+    let bodies = prune.into_iter().collect();
+    writable.create_fork(id, &fork, invocation.durability, bodies, &[])?;
+    let forked = Forked {
+        session_id: id,
+        forked_from: ForkedSource {
+            session_id: fork.from.session,
+            turn: fork.from.turn,
+        },
+        turns: session.turn_count(),
+        warnings: Vec::new(),
+    };
+    Ok(Outcome {
+        answer: Answer::Report(Box::new(forked)),
+        warnings: Vec::new(),
+        notes: Vec::new(),
+        failure: None,
+    })
+}
