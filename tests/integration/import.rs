@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::support::{Output, TestEnv};
+use crate::stored::traced;
+use crate::support::{Output, TestEnv, need};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -592,6 +593,61 @@ fn a_directory_is_imported_file_by_file() {
             .expect("text")
             .ends_with("notes.json")
     );
+}
+
+/// Each session appears whole, by a rename, so a killed import leaves some of them and the next one
+/// adds the others.
+#[test]
+fn a_killed_import_leaves_whole_sessions_and_the_next_one_ends_it() {
+    if !need("strace") {
+        return;
+    }
+    let source: String = (0..4)
+        .map(|n| {
+            let said = |role, text| json!({"role": role, "content": format!("{text} {n}")});
+            let line = json!({"messages": [said("user", "question"), said("assistant", "answer")]});
+            format!("{line}\n")
+        })
+        .collect();
+    let mut kills = 0;
+    for call in [
+        "renameat",
+        "renameat2",
+        "mkdirat",
+        "write",
+        "syncfs",
+        "fdatasync",
+        "fsync",
+    ] {
+        for n in 1.. {
+            let env = TestEnv::new();
+            let file = env.write("chats.jsonl", &source);
+            let run = env.command().args(["session", "import"]).arg(&file);
+            let kill = format!("inject={call}:signal=KILL:when={n}");
+            let output = traced(run, &[], &[&format!("trace={call}"), &kill]).run();
+            for id in sessions(&env) {
+                assert_eq!(said(&env, &id).len(), 2, "{call} {n}: {id}");
+            }
+            import(&env, &[file.to_str().expect("UTF-8")]).ok();
+            let mut all: Vec<String> = sessions(&env)
+                .iter()
+                .flat_map(|id| said(&env, id))
+                .collect();
+            all.sort();
+            let expected: Vec<String> = ["answer", "question"]
+                .iter()
+                .flat_map(|text| (0..4).map(move |n| format!("{text} {n}")))
+                .collect();
+            assert_eq!(all, expected, "{call} {n}");
+            env.command().args(["session", "verify"]).run().ok();
+            if output.exit_code() == Some(0) {
+                break;
+            }
+            assert_eq!(output.signal(), Some(9), "{output}");
+            kills += 1;
+        }
+    }
+    assert!(kills >= 8, "{kills}");
 }
 
 #[test]
