@@ -59,7 +59,7 @@ codes! {
     Internal = "internal", 1, false;
     /// The command line asks for something that makes no sense.
     Usage = "usage", 2, false;
-    /// The environment or a configuration file does.
+    /// The environment, `config.toml` or a template says something that makes no sense.
     Config = "config", 2, false;
     /// No session has that id.
     SessionNotFound = "session_not_found", 3, false;

@@ -95,7 +95,7 @@ pub(super) fn page() -> String {
     }
     page += &environment();
     page += &exit_status();
-    page
+    in_ascii(&page)
 }
 
 /// Returns the section of a verb. What holds for every command is said once, at the beginning.
@@ -158,6 +158,20 @@ fn list(heading: &str, entries: impl Iterator<Item = (impl AsRef<str>, String)>)
 /// Returns a text that is no line of its own as roff.
 fn escaped(text: &str) -> String {
     text.replace('\\', "\\e").replace('-', "\\-")
+}
+
+/// Returns the page with every other character by its number: what it is encoded in then does not
+/// matter.
+fn in_ascii(page: &str) -> String {
+    let mut ascii = String::with_capacity(page.len());
+    for c in page.chars() {
+        if c.is_ascii() {
+            ascii.push(c);
+        } else {
+            let _ = write!(ascii, "\\[u{:04X}]", u32::from(c));
+        }
+    }
+    ascii
 }
 
 fn written(write: impl FnOnce(&mut Vec<u8>) -> std::io::Result<()>) -> String {

@@ -139,7 +139,11 @@ fn fields(
         .flat_map(|key| schema[*key].as_array())
         .flatten()
     {
-        inner(root, choice, within, above, rows);
+        // What an event has depends on its type.
+        match choice["properties"]["type"]["const"].as_str() {
+            Some(kind) => inner(root, choice, &format!("{kind}: {within}"), above, rows),
+            None => inner(root, choice, within, above, rows),
+        }
     }
     for (name, property) in schema["properties"].as_object().into_iter().flatten() {
         let path = format!("{within}{name}");
