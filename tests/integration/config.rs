@@ -340,16 +340,21 @@ fn what_is_no_file_of_text_is_an_error_and_never_a_wait() {
     if !need("mkfifo") {
         return;
     }
-    let rows: [(&str, &[&str]); 4] = [
-        ("directory", &["mkdir", "config.toml"]),
-        ("FIFO", &["mkfifo", "config.toml"]),
-        ("huge", &["truncate", "-s", "2G", "config.toml"]),
+    let rows: [(&str, &[&str], &str); 4] = [
+        ("directory", &["mkdir", "config.toml"], "not a regular file"),
+        ("FIFO", &["mkfifo", "config.toml"], "not a regular file"),
+        (
+            "huge",
+            &["truncate", "-s", "2G", "config.toml"],
+            "over 1 MiB",
+        ),
         (
             "not UTF-8",
             &["sh", "-c", "printf 'model = \"\\377\"' > config.toml"],
+            "byte 9 is not UTF-8",
         ),
     ];
-    for (name, command) in rows {
+    for (name, command, part) in rows {
         let env = TestEnv::new();
         std::fs::create_dir(env.store()).expect("a root");
         let made = std::process::Command::new(command[0])
@@ -358,11 +363,9 @@ fn what_is_no_file_of_text_is_an_error_and_never_a_wait() {
             .status();
         assert!(made.expect("it runs").success(), "{name}");
         let failure = env.chat("hi").run().fails(2, "config");
-        assert!(
-            failure.error.contains("config.toml"),
-            "{name}: {}",
-            failure.error
-        );
+        for part in ["config.toml", part] {
+            assert!(failure.error.contains(part), "{name}: {}", failure.error);
+        }
         assert_eq!(env.server().request_count(), 0, "{name}");
     }
 }

@@ -111,6 +111,43 @@ fn python_gets_answers_and_reasons() {
 }
 
 #[test]
+fn make_has_the_answers_it_already_got_without_asking_again() {
+    if !need("bash") || !need("make") || !need("sha256sum") {
+        return;
+    }
+    let env = TestEnv::new();
+    env.write("a.md", "alpha");
+    env.write("sub/b.md", "beta");
+    let makefile = example("Makefile");
+    let makefile = makefile.to_str().expect("a plain path");
+    let make = || {
+        run(
+            &env,
+            &["make", "-s", "-j2", "-f", makefile, "TEXTS=*.md */*.md"],
+        )
+    };
+    make().run().ok();
+    assert_eq!(env.server().count_of("/api/chat"), 3);
+    let all = env.work().join("summaries/all.txt");
+    let first = read(&all);
+    assert!(first.contains("alpha") && first.contains("beta"), "{first}");
+
+    std::fs::remove_dir_all(env.work().join("summaries")).expect("our own");
+    make().run().ok();
+    assert_eq!(read(&all), first);
+    assert_eq!(env.server().count_of("/api/chat"), 3, "it was asked again");
+
+    env.write("a.md", "gamma");
+    make().run().ok();
+    assert_eq!(
+        env.server().count_of("/api/chat"),
+        5,
+        "the text that changed, and the whole"
+    );
+    assert!(read(&all).contains("gamma"));
+}
+
+#[test]
 fn the_scripts_that_are_not_run_use_flags_there_are() {
     let env = TestEnv::new();
     let help = env.command().arg("--help").run().ok().stdout().to_owned();

@@ -217,7 +217,11 @@ fn a_session_that_is_there_is_not_begun_again() {
     write(&env, "t", "model = 't'");
     write(&env, "u", "model = 'u'");
     let id = env.chat("one").run().session_id();
-    for flags in [&["--session-id", &id][..], &["--continue"]] {
+    for flags in [
+        &["--session-id", &id][..],
+        &["--continue"],
+        &["--fork-from", &id],
+    ] {
         let run = env.chat("two").args(flags).args(["--template", "t"]);
         let failure = run.run().fails(2, "usage");
         assert!(failure.error.contains("--template"), "{}", failure.error);
