@@ -140,7 +140,8 @@ fn another_request_with_the_key_is_a_conflict() {
         .run()
         .session_id();
     env.write("a.jpg", b"\xff\xd8\xff\xe0a");
-    env.write("tools.json", "[]");
+    let tools = r#"[{"type": "function", "function": {"name": "f"}}]"#;
+    env.write("tools.json", tools);
     let others: [(&str, &[&str]); 8] = [
         ("other", &[]),
         ("q", &["--model", "m"]),
