@@ -52,6 +52,8 @@ pub(super) struct Call<'a> {
     pub(super) withhold: Withhold,
     /// What its template says, if it begins with one.
     pub(super) begins: Settings,
+    /// What a new session begins with where nothing else says otherwise.
+    defaults: Settings,
     /// What it was asked with before, if it is asked for again.
     drafted: Settings,
     /// Its idempotency key, if it has one.
@@ -81,6 +83,8 @@ impl<'a> Call<'a> {
             None => Settings::default(),
         };
         begins.system = begins.system.map(|text| withhold.text(text));
+        let mut defaults = turn.defaults.clone();
+        defaults.system = defaults.system.map(|text| withhold.text(text));
         let expanded = prompt::read_expanded(&turn.prompt, &turn.references)?;
         let mut attachments = attachments::read(&turn.attached)?;
         for result in &mut attachments.tool_results {
@@ -105,6 +109,7 @@ impl<'a> Call<'a> {
             given,
             withhold,
             begins,
+            defaults,
             drafted: Settings::default(),
             key: None,
             backend: backend(&turn.server)?,
@@ -130,6 +135,7 @@ impl<'a> Call<'a> {
             given: draft.given.clone(),
             withhold: Withhold::new(&invocation.redact)?,
             begins: Settings::default(),
+            defaults: turn.defaults.clone(),
             drafted: Settings {
                 // These are the session's own, whatever is asked.
                 pins: BTreeMap::new(),
@@ -180,7 +186,7 @@ impl<'a> Call<'a> {
     /// environment, `config.toml` and defaults. A session that is there keeps its options as they
     /// are, also where it has none.
     pub(super) fn settings(&self, session: &Session) -> Settings {
-        let mut settings = self.turn.defaults.clone();
+        let mut settings = self.defaults.clone();
         if session.created.is_some() {
             settings.options.clear();
         } else {

@@ -386,6 +386,18 @@ fn configured(patterns: &str) -> TestEnv {
 }
 
 #[test]
+fn what_is_never_to_be_stored_is_not_stored_by_the_config_either() {
+    let env = configured("['hunter\\d']");
+    let config = env.store().join("config.toml");
+    let redact = fs::read_to_string(&config).expect("a file");
+    env.write(&config, format!("system = 'say hunter1'\n{redact}"));
+    let id = env.chat("hi").replies("hello").session_id();
+    let sent = env.server().last_request().contents();
+    assert_eq!(sent[0], "say [redacted]");
+    assert!(!env.log(&id).contains("hunter"));
+}
+
+#[test]
 fn what_is_never_to_be_stored_is_not_even_sent() {
     let env = configured("['hunter\\d', 'se.cret']");
     let file = env.write("notes.txt", "the file says hunter3");
