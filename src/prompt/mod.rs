@@ -3,8 +3,8 @@
 //! Standard input is read only when it was asked for by `-` or `@-`, so that a call never waits on
 //! an input its caller merely left open.
 //!
-//! References go three ways: [`parse`] takes the text apart, [`expand`] resolves what may be a
-//! reference beneath the root ([`workspace`], [`walk`], [`listing`], [`search`]), and [`render`]
+//! References go three ways: `parse` takes the text apart, `expand` resolves what may be a
+//! reference beneath the root (`workspace`, `walk`, `listing`, `search`), and `render`
 //! writes what takes its place. The first and the last are pure.
 
 mod content;

@@ -2,7 +2,7 @@
 //! order, and hands over its text in pieces: none of them holds more than a turn.
 //!
 //! To add a form: a variant of [`ExportForm`], a module with a `write` like the others, an arm in
-//! [`write`].
+//! `write`.
 
 mod events;
 mod html;

@@ -2,8 +2,8 @@
 //!
 //! A page is written from its head to its foot, a turn at a time, so that a session of any length
 //! needs the memory of its longest turn and of one number a turn. Nothing of a transcript becomes
-//! markup of the page: what a model wrote in Markdown is rendered by [`prose`], which lets through
-//! elements it makes itself; everything else is text, escaped in [`markup`]. The policy in the head
+//! markup of the page: what a model wrote in Markdown is rendered by `prose`, which lets through
+//! elements it makes itself; everything else is text, escaped in `markup`. The policy in the head
 //! holds even if that were wrong: only this page's own script runs and its own style applies, each
 //! named by its hash, and nothing is loaded from anywhere.
 
