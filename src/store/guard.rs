@@ -367,6 +367,42 @@ mod tests {
         drop(held(take_key(locks(&home), session, &wanted, NEVER)));
     }
 
+    /// The file that was waited for has lost its name meanwhile, and another has the new one.
+    #[test]
+    fn who_waited_for_a_file_without_a_name_waits_for_the_one_that_has_it() {
+        let home = tempfile::tempdir().expect("a directory");
+        let (dir, name) = (locks(&home), "turn-x".to_owned());
+        let open = || dir.open_file(&name, Access::Lock).expect("it opens");
+        let hold = || {
+            let held = Held::attempt(open()).expect("locks work");
+            held.expect("it is free")
+        };
+        let first = hold();
+        let (sender, receiver) = mpsc::channel();
+        let (waits_in, wanted_name) = (locks(&home), name.clone());
+        let waiting = thread::spawn(move || {
+            let wanted = Wanted {
+                locks: &waits_in,
+                name: &wanted_name,
+                patience: NEVER,
+                late: &no_locks,
+            };
+            let busy = |_: &File| {
+                sender.send(()).expect("the test listens");
+                Ok(())
+            };
+            let taken = wanted.take(busy, |_| None::<()>);
+            taken.is_ok_and(|taken| taken.is_ok())
+        });
+        receiver.recv().expect("it finds the first file taken");
+        dir.remove_file(&name).expect("it is there");
+        let second = hold();
+        drop(first);
+        receiver.recv().expect("it finds the second file taken");
+        drop(second);
+        assert!(waiting.join().expect("it ends"));
+    }
+
     #[test]
     fn what_killed_processes_left_is_swept_and_what_is_held_is_not() {
         let home = tempfile::tempdir().expect("a directory");

@@ -3,6 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
+use rustix::fs::{FlockOperation, flock};
 use serde_json::{Value, json};
 
 use crate::stored::{id, info, listed, make_session, prompts, text, turns};
@@ -189,6 +190,27 @@ fn a_turn_under_way_is_not_asked_a_second_time_and_of_racing_retries_one_asks() 
     assert_eq!(env.server().request_count(), 2);
     assert_eq!(prompts(&env, &id(1)), ["before", "q"]);
     assert_eq!(env.drafts(), Vec::<Value>::new());
+}
+
+/// Between the look at a draft and the hold on it another retry may begin: here a shared lock
+/// stands for that, which looks free.
+#[test]
+fn a_draft_that_somebody_else_takes_first_is_left_to_them() {
+    let env = TestEnv::new();
+    make_session(&env, &id(1), &["before"]);
+    let failed = env.chat("q").session(&id(1));
+    failed
+        .answered(Reply::error(500, "no"))
+        .run()
+        .fails(5, "server_error");
+    let draft = text(&env.drafts()[0]["id"]);
+    let path = env.store().join("open").join(format!("{draft}.json"));
+    let file = std::fs::File::open(path).expect("a draft");
+    flock(&file, FlockOperation::NonBlockingLockShared).expect("it is free");
+    retry(&env, &id(1)).run().fails(7, "store_locked");
+    assert_eq!(env.server().request_count(), 1);
+    drop(file);
+    retry(&env, &id(1)).run().ok();
 }
 
 #[test]
