@@ -3,20 +3,9 @@
 use super::table::{Column, Page, bytes, minute, short_id, table};
 use super::{Report, SessionList, SessionSummary};
 use crate::cli::Output;
-use crate::json;
 
 impl Report for SessionList {
-    fn warn(&mut self, warnings: Vec<String>) {
-        self.warnings = warnings;
-    }
-
-    fn document(&self) -> String {
-        json::document(self)
-    }
-
-    fn line(&self) -> String {
-        json::line(self)
-    }
+    super::report::as_json!();
 
     fn for_people(&self, form: Output, page: Page) -> Option<String> {
         let heads = [

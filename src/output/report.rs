@@ -10,7 +10,6 @@ use super::{
 };
 use crate::cli::Output;
 use crate::error::Result;
-use crate::json;
 use crate::warning::Warning;
 
 /// One document: what a command found or did, printed when it is done.
@@ -40,21 +39,30 @@ pub trait Stream: Debug {
     fn run(&mut self, print: &mut dyn FnMut(&str) -> ControlFlow<()>) -> Result<Vec<Warning>>;
 }
 
+/// The part of a [`Report`] that is the same for every shape with `warnings`.
+macro_rules! as_json {
+    () => {
+        fn warn(&mut self, warnings: Vec<String>) {
+            self.warnings = warnings;
+        }
+
+        fn document(&self) -> String {
+            crate::json::document(self)
+        }
+
+        fn line(&self) -> String {
+            crate::json::line(self)
+        }
+    };
+}
+
+pub(super) use as_json;
+
 /// Implements [`Report`] for shapes that are JSON and nothing else.
 macro_rules! reports {
     ($($shape:ty),* $(,)?) => {
         $(impl Report for $shape {
-            fn warn(&mut self, warnings: Vec<String>) {
-                self.warnings = warnings;
-            }
-
-            fn document(&self) -> String {
-                json::document(self)
-            }
-
-            fn line(&self) -> String {
-                json::line(self)
-            }
+            as_json!();
         })*
     };
 }

@@ -131,17 +131,7 @@ impl Stats {
 }
 
 impl Report for Stats {
-    fn warn(&mut self, warnings: Vec<String>) {
-        self.warnings = warnings;
-    }
-
-    fn document(&self) -> String {
-        json::document(self)
-    }
-
-    fn line(&self) -> String {
-        json::line(self)
-    }
+    super::report::as_json!();
 
     fn for_people(&self, form: Output, page: Page) -> Option<String> {
         match form {

@@ -7,7 +7,6 @@ use serde_json::{Map, Value};
 use super::table::{Column, table};
 use super::{Page, Report};
 use crate::cli::Output;
-use crate::json;
 use crate::template::Template;
 
 /// `template list`.
@@ -108,17 +107,7 @@ impl TemplateInfo {
 }
 
 impl Report for TemplateList {
-    fn warn(&mut self, warnings: Vec<String>) {
-        self.warnings = warnings;
-    }
-
-    fn document(&self) -> String {
-        json::document(self)
-    }
-
-    fn line(&self) -> String {
-        json::line(self)
-    }
+    super::report::as_json!();
 
     fn for_people(&self, form: Output, page: Page) -> Option<String> {
         let heads = [

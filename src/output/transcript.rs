@@ -10,17 +10,7 @@ use crate::cli::Output;
 use crate::json;
 
 impl Report for SessionInfo {
-    fn warn(&mut self, warnings: Vec<String>) {
-        self.warnings = warnings;
-    }
-
-    fn document(&self) -> String {
-        json::document(self)
-    }
-
-    fn line(&self) -> String {
-        json::line(self)
-    }
+    super::report::as_json!();
 
     fn for_people(&self, form: Output, page: Page) -> Option<String> {
         match form {
