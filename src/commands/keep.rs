@@ -13,7 +13,7 @@ use crate::store::fork::Fork;
 use crate::store::guard::conflict;
 use crate::store::read::Snapshot;
 use crate::store::{Durability, Writable};
-use crate::warning::Warning;
+use crate::warning::{Turns, Warning};
 
 /// Who makes sessions.
 pub(super) const APP: &str = concat!("ollama-prompt ", env!("CARGO_PKG_VERSION"));
@@ -304,7 +304,8 @@ impl Kept {
     /// Returns what is worth telling.
     pub(super) fn warnings(&self) -> impl Iterator<Item = Warning> {
         let concurrent = &self.concurrent_with;
-        let concurrent = (!concurrent.is_empty()).then(|| Warning::Concurrent(concurrent.clone()));
+        let concurrent =
+            (!concurrent.is_empty()).then(|| Warning::Concurrent(Turns(concurrent.clone())));
         let no_locks = (!self.locked).then_some(Warning::NoLocks);
         no_locks.into_iter().chain(concurrent)
     }

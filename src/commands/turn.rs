@@ -438,7 +438,7 @@ fn left_behind(invocation: &Invocation, store: &Store) -> Option<Warning> {
     let mut places = invocation.old_databases.iter();
     let there = places.find(|path| path.is_file())?;
     let is_empty = store.is_empty().unwrap_or(false);
-    is_empty.then(|| Warning::OldDatabase(there.clone()))
+    is_empty.then(|| Warning::OldDatabase(there.display().to_string()))
 }
 
 fn damage<T>(places: &[T], session: SessionId) -> Option<Warning> {

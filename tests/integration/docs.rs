@@ -1,242 +1,306 @@
-//! The documents: every command they show is run as it is written, in one shell a document, and
-//! what they show of its output is what comes.
-//!
-//! A block fenced as `sh` is run; one fenced as `json` right after it shows the keys, in their
-//! order, of the file the block has written last. Set-up commands are fenced as `bash` and run
-//! by `.ci/run`, since they build what is tested here.
+//! The documents: every command they show is run as it is written, and what they show of its
+//! output is what comes. [`support::document`](crate::support) has the rules.
 
-use std::fs;
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::thread;
 
-use crate::support::{TestEnv, need};
+use crate::support::{Document, ROOT, Reply, Request, TestEnv, need};
 
-/// A fenced block: its language and its text.
-struct Block {
-    language: String,
-    text: String,
+/// What the model says in the documents, to a prompt that has these words in it.
+const ANSWERS: &[(&str, &str)] = &[
+    ("Name a river in Peru", "The Ucayali."),
+    ("How long is it", "About 1,600 kilometres."),
+    (
+        "rivers.txt START",
+        "Four rivers, all of them tributaries of the Amazon.",
+    ),
+    (
+        "Help me plan a web application",
+        "Begin with who will use it, and for what.",
+    ),
+    (
+        "Now the database schema",
+        "Three tables: users, projects, tasks.",
+    ),
+    (
+        "What should I test first?",
+        "The part that loses data when it fails.",
+    ),
+    ("And after that?", "The part that everybody uses."),
+    ("schema.sql START", "A primary key."),
+    ("Is this a date?", "No: February has 29 days at the most."),
+    ("And an index?", "On tasks.project, at least."),
+];
+
+fn answer(request: &Request) -> Reply {
+    let asked = request.last_user();
+    let known = ANSWERS.iter().find(|(words, _)| asked.contains(words));
+    known.map_or_else(Reply::echo, |(_, reply)| Reply::text(*reply))
 }
 
-fn blocks(document: &str) -> Vec<Block> {
-    let mut blocks = Vec::new();
-    let mut open: Option<Block> = None;
-    for line in document.lines() {
-        match (&mut open, line.trim().strip_prefix("```")) {
-            (None, Some(language)) => {
-                open = Some(Block {
-                    language: language.to_owned(),
-                    text: String::new(),
-                });
-            }
-            (Some(_), Some(_)) => blocks.extend(open.take()),
-            (Some(block), None) => {
-                block.text += line;
-                block.text.push('\n');
-            }
-            (None, None) => {}
-        }
-    }
-    assert!(open.is_none(), "a block is not closed");
-    blocks
-}
-
-/// Returns the keys a block of JSON shows, in order.
-fn keys(json: &str) -> Vec<&str> {
-    json.split('"')
-        .collect::<Vec<_>>()
-        .windows(2)
-        .filter(|w| w[1].trim_start().starts_with(':'))
-        .map(|w| w[0])
-        .collect()
-}
-
-fn read(path: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
-    fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
-}
-
-/// Runs all commands of a document; returns what they printed.
-fn run_commands(env: &TestEnv, blocks: &[Block]) -> String {
-    let commands: String = blocks
-        .iter()
-        .filter(|b| b.language == "sh")
-        .map(|b| b.text.as_str())
-        .collect();
-    assert!(!commands.is_empty(), "the document shows no command");
-    let script = format!(
-        "set -euo pipefail\nprogram=$0\nollama-prompt() {{ \"$program\" \"$@\"; }}\n{commands}"
-    );
-    let output = env.command().through(["bash", "-c", &script]).run();
-    output.ok();
-    output.stdout().to_owned()
-}
-
-#[test]
-fn the_readme_does_what_it_says() {
-    if !need("bash") || !need("jq") {
-        return;
-    }
+/// Returns the world a document is read in: what its reader has already.
+fn world_of(document: &Document) -> TestEnv {
     let env = TestEnv::new();
-    let blocks = blocks(&read("README.md"));
-    let printed = run_commands(&env, &blocks);
-
-    let shown = blocks
-        .iter()
-        .find(|b| b.language == "json")
-        .expect("the README shows an answer");
-    let answer =
-        fs::read_to_string(env.work().join("conversation.json")).expect("the answer was kept");
-    let mut rest = answer.as_str();
-    for key in keys(&shown.text) {
-        let found = rest
-            .find(&format!("\"{key}\":"))
-            .unwrap_or_else(|| panic!("{key} is not there, or not in this order:\n{answer}"));
-        rest = &rest[found..];
-    }
-
-    let requests = env.server().requests();
-    let chats: Vec<_> = requests
-        .iter()
-        .filter(|request| request.is_chat())
-        .collect();
-    assert_eq!(chats.len(), 6);
-    assert!(chats.iter().all(|chat| chat.model() == "llama3.2"));
-    assert_eq!(
-        chats[1].roles(),
-        ["user", "assistant", "user"],
-        "the second goes on with the first"
-    );
-    assert_eq!(
-        chats[3].roles(),
-        ["user", "assistant", "user"],
-        "--continue takes the one used last"
-    );
-    assert_eq!(chats[4].roles(), ["user"], "--no-session knows nothing");
-    assert_eq!(
-        chats[5].contents(),
-        ["You review Rust code. Be brief.", "fn main() {}\n"],
-        "a template is filled in"
-    );
-    assert!(
-        printed.contains("reply to: 2024-02-30 is no date"),
-        "{printed}"
-    );
-    assert!(printed.contains("\"total\": 2"), "{printed}");
-    assert!(printed.contains("\"message_count\": 4"), "{printed}");
-    assert!(
-        printed.contains("\"message\": \"Removed 0 sessions not used for 30 days\""),
-        "{printed}"
-    );
-    assert!(
-        printed.ends_with("What should I test first?\nAnd after that?\n"),
-        "jq shows the prompts: {printed}"
-    );
-}
-
-#[test]
-fn the_worked_example_of_the_context_window_gives_its_figures() {
-    if !need("bash") || !need("jq") {
-        return;
-    }
-    let env = TestEnv::new();
-    let document = read("docs/session-management.md");
-    let example = &document[document.find("## An example").expect("there is one")..];
-    let blocks = blocks(example);
-    let printed = run_commands(&env, &blocks);
-    let shown: String = blocks
-        .iter()
-        .filter(|b| b.language == "text")
-        .map(|b| b.text.as_str())
-        .collect();
-    assert_eq!(printed, shown);
-    assert_eq!(env.server().requests().len(), 0);
-}
-
-#[test]
-fn the_example_of_references_prints_what_it_shows() {
-    if !need("bash") || !need("jq") {
-        return;
-    }
-    let env = TestEnv::new();
-    let blocks = blocks(&read("docs/references.md"));
-    let shown = blocks.iter().find(|b| b.language == "text");
-    let shown = shown.expect("the document shows what is printed");
-    assert_eq!(run_commands(&env, &blocks), shown.text);
-}
-
-#[test]
-fn what_the_migration_guide_shows_is_what_comes() {
-    if !need("bash") || !need("jq") {
-        return;
-    }
-    let env = TestEnv::new();
-    let blocks = blocks(&read("docs/migration.md"));
-    let printed = run_commands(&env, &blocks);
-    let shown: String = blocks
-        .iter()
-        .filter(|b| b.language == "text")
-        .map(|b| b.text.as_str())
-        .collect();
-    assert_eq!(printed, shown);
-    assert_eq!(env.server().requests().len(), 0);
-}
-
-#[test]
-fn every_flag_of_the_help_is_in_the_readme_and_the_other_way_round() {
-    let env = TestEnv::new();
-    let help = env.command().arg("--help").run().ok().stdout().to_owned();
-    let readme = read("README.md");
-    let flags = |text: &str| -> Vec<String> {
-        let mut flags: Vec<String> = text
-            .split(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '_'))
-            .filter(|word| word.starts_with("--") && word.len() > 2)
-            .map(str::to_owned)
-            .collect();
-        flags.sort_unstable();
-        flags.dedup();
-        flags
+    env.server().handle(answer);
+    let say = |prompt: &str| {
+        env.chat(prompt).args(["--model", "llama3.2"]).run().ok();
     };
-    let table: String = readme
-        .lines()
-        .filter(|line| line.starts_with("| `-"))
-        .collect::<Vec<_>>()
-        .join("\n");
-    let (shown, there) = (flags(&table), flags(&help));
-    let unsaid = [
-        "--help",
-        "--version",
-        "--quiet",
-        "--verbose",
-        "--purge-sessions",
-    ];
-    let missing: Vec<_> = there
-        .iter()
-        .filter(|f| !shown.contains(f) && !unsaid.contains(&f.as_str()))
-        .collect();
-    let invented: Vec<_> = shown.iter().filter(|f| !there.contains(f)).collect();
-    assert!(missing.is_empty(), "not in the README: {missing:?}");
-    assert!(invented.is_empty(), "not in the program: {invented:?}");
+    match document.path.as_str() {
+        "README.md" => {
+            let rivers = "Marañón\nUcayali\nHuallaga\nNapo\n";
+            env.write("rivers.txt", rivers);
+        }
+        "docs/search.md" => {
+            say("How do I build the indexes of a table again?");
+            say("question 2");
+        }
+        "docs/migration.md" => {
+            let database = Path::new(ROOT).join("tests/fixtures/import/python-1.2.0.db");
+            let database = std::fs::read(database).expect("a database");
+            let usual = env.home().join(".config/ollama-prompt/sessions.db");
+            env.write(usual, &database);
+            env.write("path/to/sessions.db", &database);
+        }
+        _ => {}
+    }
+    env
 }
 
 #[test]
-fn links_between_documents_lead_somewhere() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let docs = fs::read_dir(root.join("docs")).expect("there are docs");
-    let documents = docs
-        .map(|entry| entry.expect("readable").path())
-        .filter(|p| p.extension().is_some_and(|e| e == "md"));
-    for document in documents.chain([root.join("README.md")]) {
-        let text = fs::read_to_string(&document).expect("readable");
-        for target in text
-            .split("](")
-            .skip(1)
-            .filter_map(|rest| rest.split(')').next())
-        {
-            let path = target.split('#').next().unwrap_or_default();
-            if path.is_empty() || path.starts_with("http") {
-                continue;
+fn every_command_in_the_documents_prints_what_they_show() {
+    if !["bash", "jq", "rg", "git", "python3"].into_iter().all(need) {
+        return;
+    }
+    let documents = Document::all();
+    let problems: Vec<String> = thread::scope(|scope| {
+        let runs: Vec<_> = documents
+            .iter()
+            .map(|document| scope.spawn(|| document.run(&world_of(document))))
+            .collect();
+        let problems = runs.into_iter().map(|run| run.join().expect("no panic"));
+        problems.flatten().collect()
+    });
+    assert!(problems.is_empty(), "{}", problems.join("\n\n"));
+}
+
+/// What is shown and cannot be run here: how often, and why.
+const NOT_RUN: &[(&str, &str, usize)] = &[
+    (
+        "docs/housekeeping.md",
+        "a file for launchd; its command line is checked",
+        1,
+    ),
+    (
+        "docs/housekeeping.md",
+        "a file for systemd; its command line is checked",
+        3,
+    ),
+    (
+        "docs/housekeeping.md",
+        "a line for cron; its command line is checked",
+        1,
+    ),
+    ("docs/housekeeping.md", "it shows what can be given", 1),
+    (
+        "docs/quickstart.md",
+        "it installs the program, which the tests build themselves",
+        1,
+    ),
+    (
+        "docs/quickstart.md",
+        "there is no Ollama where the tests run",
+        1,
+    ),
+    (
+        "docs/quickstart.md",
+        "there is no PowerShell where the tests run; the flags are checked",
+        2,
+    ),
+];
+
+#[test]
+fn what_is_shown_and_not_run_is_known() {
+    let mut there: BTreeMap<(String, String), usize> = BTreeMap::new();
+    for document in Document::all() {
+        let slipped = document.slipped_by();
+        assert!(
+            slipped.is_empty(),
+            "{}: neither run (console, sh), nor data (text, json, toml), nor marked (<!-- not run: why -->): {slipped:#?}",
+            document.path
+        );
+        for block in &document.blocks {
+            if let Some(why) = &block.not_run {
+                *there
+                    .entry((document.path.clone(), why.clone()))
+                    .or_default() += 1;
             }
-            let found = document.parent().expect("a directory").join(path);
-            assert!(found.exists(), "{} links to {target}", document.display());
         }
+    }
+    let known = NOT_RUN
+        .iter()
+        .map(|(path, why, times)| (((*path).to_owned(), (*why).to_owned()), *times));
+    assert_eq!(there, known.collect());
+}
+
+/// `.ci/run` runs the lines of these blocks one by one, each in a shell of its own.
+#[test]
+fn the_set_up_of_the_readme_is_one_command_a_line() {
+    let readme = Document::read("README.md");
+    let bash = readme
+        .blocks
+        .iter()
+        .filter(|block| block.language == "bash");
+    let lines: Vec<&str> = bash.flat_map(|block| block.text.lines()).collect();
+    assert_eq!(
+        lines.len(),
+        2,
+        "to build and run it, and to test it: {lines:?}"
+    );
+    assert!(lines[0].starts_with("cargo build && target/debug/ollama-prompt --offline"));
+    assert_eq!(lines[1], "cargo test");
+    let ci = std::fs::read_to_string(Path::new(ROOT).join(".ci/run")).expect("there is one");
+    assert!(ci.contains("sed -n '/^```bash$/,/^```$/p' README.md"));
+}
+
+/// What `docs/` shows of `config.toml` and of templates is what the program takes.
+#[test]
+fn every_toml_file_that_is_shown_is_one_the_program_takes() {
+    let mut shown = 0;
+    for document in Document::all() {
+        let blocks = document.blocks.iter();
+        for block in blocks.filter(|block| block.language == "toml") {
+            shown += 1;
+            let env = TestEnv::new();
+            let is_template = block.text.contains("[variables]");
+            let name = if is_template {
+                "templates/shown.toml"
+            } else {
+                "config.toml"
+            };
+            env.write(env.store().join(name), &block.text);
+            let run = if is_template {
+                env.command().args(["template", "show", "shown"])
+            } else {
+                env.chat("hello").args(["--dry-run"])
+            };
+            run.run().ok();
+        }
+    }
+    assert!(shown >= 3, "{shown}");
+}
+
+/// Returns the flags a text names.
+fn flags(text: &str) -> Vec<String> {
+    let mut flags: Vec<String> = text
+        .split(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '_'))
+        .filter(|word| word.starts_with("--") && word.len() > 2)
+        .map(str::to_owned)
+        .collect();
+    flags.sort_unstable();
+    flags.dedup();
+    flags
+}
+
+/// Flags of other programs, that documents speak of as well.
+const OF_OTHERS: &[&str] = &[
+    "--all-features",
+    "--all-targets",
+    "--bench",
+    "--check",
+    "--include",
+    "--no-default-features",
+    "--no-heading",
+    "--now",
+    "--path",
+    "--release",
+    "--test",
+    "--user",
+];
+
+#[test]
+fn every_flag_the_documents_name_is_one_there_is() {
+    let reference = Document::read("docs/reference.md");
+    let there = flags(&reference.text);
+    let mut invented = Vec::new();
+    for document in Document::all() {
+        for flag in flags(&document.text) {
+            if !there.contains(&flag) && !OF_OTHERS.contains(&flag.as_str()) {
+                invented.push(format!("{}: {flag}", document.path));
+            }
+        }
+    }
+    assert!(invented.is_empty(), "{invented:#?}");
+}
+
+#[test]
+fn every_link_in_the_documents_leads_somewhere() {
+    let documents = Document::all();
+    let anchors: BTreeMap<String, Vec<String>> = documents
+        .iter()
+        .map(|document| (document.path.clone(), document.anchors()))
+        .collect();
+    let mut problems = Vec::new();
+    for document in &documents {
+        for link in document.links() {
+            if !leads_somewhere(&document.path, &link, &anchors) {
+                problems.push(format!("{}: {link}", document.path));
+            }
+        }
+    }
+    assert!(problems.is_empty(), "{problems:#?}");
+}
+
+/// Tells whether a link leads to a file of the project and, if it names one, to a heading there.
+/// Of what is elsewhere only the form is looked at.
+fn leads_somewhere(from: &str, link: &str, anchors: &BTreeMap<String, Vec<String>>) -> bool {
+    if link.contains(':') {
+        let host = link.strip_prefix("https://").unwrap_or_default();
+        return host.contains('.') && host.is_ascii();
+    }
+    let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+    let directory = Path::new(from).parent().expect("a file is somewhere");
+    let target = match path {
+        "" => from.to_owned(),
+        path => plain(&directory.join(path)),
+    };
+    let is_there = Path::new(ROOT).join(&target).exists();
+    let has_anchor = || {
+        anchors
+            .get(&target)
+            .is_some_and(|there| there.iter().any(|a| a == anchor))
+    };
+    is_there && (anchor.is_empty() || has_anchor())
+}
+
+/// Takes `.` and `..` out of a path.
+fn plain(path: &Path) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.to_str().expect("a plain path").split('/') {
+        match part {
+            "." | "" => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
+}
+
+#[test]
+fn a_link_to_nothing_is_noticed() {
+    let anchors = BTreeMap::from([("docs/security.md".to_owned(), vec!["a".to_owned()])]);
+    for (link, expected) in [
+        ("security.md", true),
+        ("../README.md", true),
+        ("#a", false),
+        ("security.md#a", true),
+        ("security.md#b", false),
+        ("no.md", false),
+        ("https://ollama.com/x#y", true),
+        ("http://ollama.com", false),
+        ("mailto:x", false),
+    ] {
+        let found = leads_somewhere("docs/format.md", link, &anchors);
+        assert_eq!(found, expected, "{link}");
     }
 }

@@ -14,6 +14,7 @@ mod bytes;
 mod capture;
 mod chat_reply;
 mod connection;
+mod document;
 mod env;
 mod gate;
 mod honest;
@@ -35,6 +36,7 @@ use std::time::Duration;
 #[allow(unused_imports, reason = "as above")]
 pub(crate) use self::{
     browser::{BROWSER, Browser},
+    document::{Document, ROOT},
     env::TestEnv,
     gate::Gate,
     honest::{count, count_of_request, counted, honest, messages_of},
