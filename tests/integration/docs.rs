@@ -5,6 +5,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::thread;
 
+use ollama_prompt::error::Code;
+use ollama_prompt::warning::Warning;
+use regex::Regex;
+
 use crate::support::{Document, ROOT, Reply, Request, TestEnv, need};
 
 /// What the model says in the documents, to a prompt that has these words in it.
@@ -34,6 +38,12 @@ const ANSWERS: &[(&str, &str)] = &[
 ];
 
 fn answer(request: &Request) -> Reply {
+    if request.model() == "gpt-9" {
+        return Reply::error(404, "model 'gpt-9' not found");
+    }
+    if request.last_user().contains("as JSON") {
+        return Reply::text(r#"{"colour": "blue"}"#);
+    }
     let asked = request.last_user();
     let known = ANSWERS.iter().find(|(words, _)| asked.contains(words));
     known.map_or_else(Reply::echo, |(_, reply)| Reply::text(*reply))
@@ -55,7 +65,7 @@ fn world_of(document: &Document) -> TestEnv {
             say("How do I build the indexes of a table again?");
             say("question 2");
         }
-        "docs/migration.md" => {
+        "docs/migration.md" | "docs/troubleshooting.md" => {
             let database = Path::new(ROOT).join("tests/fixtures/import/python-1.2.0.db");
             let database = std::fs::read(database).expect("a database");
             let usual = env.home().join(".config/ollama-prompt/sessions.db");
@@ -86,6 +96,7 @@ fn every_command_in_the_documents_prints_what_they_show() {
 
 /// What is shown and cannot be run here: how often, and why.
 const NOT_RUN: &[(&str, &str, usize)] = &[
+    ("docs/troubleshooting.md", "it asks a server elsewhere", 1),
     (
         "docs/housekeeping.md",
         "a file for launchd; its command line is checked",
@@ -118,6 +129,56 @@ const NOT_RUN: &[(&str, &str, usize)] = &[
         2,
     ),
 ];
+
+/// Returns the headings of the third level below one of the second.
+fn entries<'d>(document: &'d Document, part: &str) -> Vec<&'d str> {
+    let lines = document.prose().skip_while(|line| *line != part).skip(1);
+    let lines = lines.take_while(|line| !line.starts_with("## "));
+    lines.filter_map(|line| line.strip_prefix("### ")).collect()
+}
+
+/// The tables of the program are the contents of the document, in the same order.
+#[test]
+fn there_is_help_for_every_failure_and_every_warning_and_for_no_other() {
+    let document = Document::read("docs/troubleshooting.md");
+    let codes: Vec<String> = Code::ALL
+        .iter()
+        .map(|code| format!("`{}`", code.name()))
+        .collect();
+    assert_eq!(entries(&document, "## Failures"), codes);
+    let shown_quoted = Regex::new(r"\{\w+:\?\}").expect("an expression");
+    let varies = Regex::new(r"\{\w+\}").expect("an expression");
+    let heading = |sentence: &&str| {
+        let sentence = shown_quoted.replace_all(sentence, "\"…\"");
+        varies.replace_all(&sentence, "…").into_owned()
+    };
+    let warnings: Vec<String> = Warning::SENTENCES.iter().map(heading).collect();
+    assert_eq!(entries(&document, "## Warnings"), warnings);
+}
+
+#[test]
+fn an_entry_of_the_troubleshooting_says_the_exit_status_and_what_to_type() {
+    let document = Document::read("docs/troubleshooting.md");
+    let parts: Vec<&str> = document.text.split("\n### ").skip(1).collect();
+    assert_eq!(parts.len(), Code::ALL.len() + Warning::SENTENCES.len());
+    for part in parts {
+        let entry = part.split("\n## ").next().unwrap_or_default();
+        let name = entry.lines().next().unwrap_or_default();
+        let commands = ["\n```sh\n", "\n```console\n"];
+        assert!(commands.iter().any(|fence| entry.contains(fence)), "{name}");
+        let code = Code::ALL
+            .iter()
+            .find(|code| name == format!("`{}`", code.name()));
+        if let Some(code) = code {
+            let status = format!("Exit status {}", code.exit_status());
+            let after = entry.split(&status).nth(1).unwrap_or("0");
+            let is_whole = !after.starts_with(|c: char| c.is_ascii_digit());
+            assert!(is_whole, "{name} should say: {status}");
+            let says = entry.contains("worth trying again");
+            assert_eq!(says, code.retryable(), "{name}: worth trying again?");
+        }
+    }
+}
 
 #[test]
 fn what_is_shown_and_not_run_is_known() {

@@ -160,9 +160,11 @@ impl Document {
             if let Some(problem) = step.problem(&printed, status.as_deref()) {
                 problems.push(format!("{}:{}: {problem}", self.path, step.line));
             }
-        }
-        if output.exit_code() != Some(0) {
-            problems.push(format!("{}: {output}", self.path));
+            if status.is_none() {
+                // The shell ended here: what it said last is why.
+                problems.extend(output.stderr().lines().last().map(str::to_owned));
+                break;
+            }
         }
         problems
     }
