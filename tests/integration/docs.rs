@@ -13,6 +13,10 @@ use crate::support::{Document, ROOT, Reply, Request, TestEnv, need};
 
 /// What the model says in the documents, to a prompt that has these words in it.
 const ANSWERS: &[(&str, &str)] = &[
+    ("x = 1", "a.py:1: division by zero if n is 0"),
+    ("What comes first?", "The data model."),
+    ("We use PostgreSQL", "Noted: PostgreSQL."),
+    ("the first", "One commit: the first."),
     ("Name a river in Peru", "The Ucayali."),
     ("How long is it", "About 1,600 kilometres."),
     (
@@ -44,6 +48,11 @@ fn answer(request: &Request) -> Reply {
     if request.last_user().contains("as JSON") {
         return Reply::text(r#"{"colour": "blue"}"#);
     }
+    if request.last_user().starts_with("Review this change:") {
+        return Reply::text(
+            r#"{"merge": false, "findings": [{"file": "src/a.py", "line": 1, "what": "division by zero if n is 0"}]}"#,
+        );
+    }
     let asked = request.last_user();
     let known = ANSWERS.iter().find(|(words, _)| asked.contains(words));
     known.map_or_else(Reply::echo, |(_, reply)| Reply::text(*reply))
@@ -64,6 +73,15 @@ fn world_of(document: &Document) -> TestEnv {
         "docs/search.md" => {
             say("How do I build the indexes of a table again?");
             say("question 2");
+        }
+        "docs/use-cases.md" => {
+            let git = "[user]\n name = A\n email = a@example.com\n[init]\n defaultBranch = main\n";
+            env.write(env.home().join(".gitconfig"), git);
+            let repository = "mkdir src && git init -q && echo 'x = 1 / 2' >src/a.py && echo 'y = 1' >src/b.py
+                git add src && git commit -qm 'the first' && git switch -qc change && echo 'x = 1 / n' >src/a.py
+                git commit -qam 'divide by n' && git switch -q main";
+            let made = env.command().through(["bash", "-ec", repository]).run();
+            made.ok();
         }
         "docs/migration.md" | "docs/troubleshooting.md" => {
             let database = Path::new(ROOT).join("tests/fixtures/import/python-1.2.0.db");
@@ -96,6 +114,7 @@ fn every_command_in_the_documents_prints_what_they_show() {
 
 /// What is shown and cannot be run here: how often, and why.
 const NOT_RUN: &[(&str, &str, usize)] = &[
+    ("CONTRIBUTING.md", "the tests are what it would run", 3),
     ("docs/troubleshooting.md", "it asks a server elsewhere", 1),
     (
         "docs/housekeeping.md",
@@ -266,12 +285,11 @@ fn flags(text: &str) -> Vec<String> {
 /// Flags of other programs, that documents speak of as well.
 const OF_OTHERS: &[&str] = &[
     "--all-features",
+    "--lib",
     "--all-targets",
     "--bench",
     "--check",
-    "--include",
     "--no-default-features",
-    "--no-heading",
     "--now",
     "--path",
     "--release",
@@ -279,13 +297,22 @@ const OF_OTHERS: &[&str] = &[
     "--user",
 ];
 
+/// Commands that are run show by themselves that there are these flags.
 #[test]
 fn every_flag_the_documents_name_is_one_there_is() {
     let reference = Document::read("docs/reference.md");
     let there = flags(&reference.text);
     let mut invented = Vec::new();
     for document in Document::all() {
-        for flag in flags(&document.text) {
+        let not_run = document
+            .blocks
+            .iter()
+            .filter(|block| block.not_run.is_some());
+        let read: Vec<&str> = document
+            .prose()
+            .chain(not_run.map(|block| &*block.text))
+            .collect();
+        for flag in flags(&read.join("\n")) {
             if !there.contains(&flag) && !OF_OTHERS.contains(&flag.as_str()) {
                 invented.push(format!("{}: {flag}", document.path));
             }

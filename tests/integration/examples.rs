@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use crate::list::{Left, leave};
 use crate::support::{NOBODY_LISTENS, Reply, Run, TestEnv, need};
 
 fn example(name: &str) -> PathBuf {
@@ -145,6 +146,199 @@ fn make_has_the_answers_it_already_got_without_asking_again() {
         "the text that changed, and the whole"
     );
     assert!(read(&all).contains("gamma"));
+}
+
+/// Makes a git repository of the directory runs start in, with a branch that changes something.
+fn repository(env: &TestEnv) {
+    let identity = "[user]\n name = A\n email = a@example.com\n[init]\n defaultBranch = main\n";
+    env.write(env.home().join(".gitconfig"), identity);
+    env.write("a.py", "x = 1 / 2\n");
+    let script = "git init -q && git add a.py && git commit -qm first && git switch -qc change
+        echo 'x = 1 / n' >a.py && git commit -qam second";
+    run(env, &["bash", "-ec", script]).run().ok();
+}
+
+#[test]
+fn what_a_project_decided_stays_in_its_context() {
+    if !["bash", "jq", "git"].into_iter().all(need) {
+        return;
+    }
+    let env = TestEnv::new();
+    repository(&env);
+    let script = example("project.sh");
+    let script = script.to_str().expect("a plain path");
+    let project = |args: &[&str]| {
+        let command = [&[script], args].concat();
+        run(&env, &command).env("OLLAMA_PROMPT_MAX_CONTEXT_TOKENS", "400")
+    };
+    let prompts = |env: &TestEnv| env.server().last_request().contents().concat();
+    project(&["decide", "We use PostgreSQL"]).run().ok();
+    for question in 0..12 {
+        let question = format!("question {question} {}", "and more ".repeat(20));
+        project(&["ask", &question])
+            .stdin("a text brought along")
+            .run()
+            .ok();
+    }
+    let sent = prompts(&env);
+    assert!(sent.contains("We use PostgreSQL"), "{sent}");
+    assert!(
+        !sent.contains("question 2 "),
+        "nothing left the context: {sent}"
+    );
+    assert!(sent.contains("a text brought along"), "{sent}");
+
+    let found = project(&["find", "question 2 "]).run();
+    assert_eq!(found.ok().stdout().lines().count(), 2, "{found}");
+    let since = project(&["since", "1h"]).run();
+    assert_eq!(since.ok().stdout().lines().count(), 26, "{since}");
+    let list = env.command().arg("--list-sessions").run().ok().json();
+    assert_eq!(list["total"], 1);
+    for wrong in [&[][..], &["ask"], &["sing", "a song"]] {
+        assert_eq!(project(wrong).run().exit_code(), Some(2), "{wrong:?}");
+    }
+}
+
+#[test]
+fn the_step_of_a_pipeline_passes_fails_and_is_asked_once() {
+    if !["bash", "jq", "git"].into_iter().all(need) {
+        return;
+    }
+    let env = TestEnv::new();
+    repository(&env);
+    let script = example("ci.sh");
+    let script = script.to_str().expect("a plain path");
+    let review = || run(&env, &[script, "main"]).env("PAUSE", "0");
+    let verdict = |merge: bool, findings: &serde_json::Value| {
+        let said = json!({"merge": merge, "findings": findings});
+        Reply::text(said.to_string()).in_one_chunk()
+    };
+    let finding = json!([{"file": "a.py", "line": 1, "what": "n may be 0"}]);
+
+    env.server().enqueue(Reply::error(503, "busy"));
+    env.server().enqueue(verdict(false, &finding));
+    let output = review().run();
+    assert_eq!(output.exit_code(), Some(1), "{output}");
+    assert_eq!(output.stdout(), "a.py:1: n may be 0\n");
+    assert_eq!(env.server().count_of("/api/chat"), 2, "asked again");
+    let sent = env.server().last_request();
+    assert!(
+        sent.last_user().contains("+x = 1 / n"),
+        "the change is sent"
+    );
+    assert_eq!(
+        sent.json["format"]["required"],
+        json!(["merge", "findings"])
+    );
+    assert_eq!(review().run().exit_code(), Some(1));
+    assert_eq!(env.server().count_of("/api/chat"), 2, "not asked again");
+
+    let commit = "git commit -q --allow-empty -m third";
+    run(&env, &["bash", "-c", commit]).run().ok();
+    env.server().enqueue(verdict(true, &json!([])));
+    assert_eq!(review().run().ok().stdout(), "");
+    run(&env, &["bash", "-c", commit]).run().ok();
+    let unasked = |what| {
+        let review = review().env("OLLAMA_HOST", NOBODY_LISTENS);
+        review.env("UNASKED", what).run()
+    };
+    assert!(
+        unasked("pass")
+            .ok()
+            .stderr()
+            .starts_with("not reviewed: cannot reach")
+    );
+    assert_eq!(unasked("fail").exit_code(), Some(1));
+}
+
+#[test]
+fn a_team_that_shares_a_session_has_one_history() {
+    if !["bash", "jq", "git", "flock"].into_iter().all(need) {
+        return;
+    }
+    let env = TestEnv::new();
+    repository(&env);
+    let clones =
+        "git init -q --bare all.git && for who in a b c; do git clone -q all.git $who; done";
+    run(&env, &["bash", "-ec", clones]).run().ok();
+    let script = example("team.sh");
+    let script = script.to_str().expect("a plain path");
+    let store = |who: &str| env.work().join(format!("store-{who}"));
+    let say = |who: &str| {
+        let said = env
+            .chat(&format!("{who} says"))
+            .args(["--session-key", "design"]);
+        said.env("OLLAMA_PROMPT_HOME", store(who))
+            .run()
+            .session_id()
+    };
+    let share = |who: &str| run(&env, &[script, who]).env("OLLAMA_PROMPT_HOME", store(who));
+    // All at once: those who are not first merge what came before, and push again.
+    let sharing: Vec<_> = ["a", "b", "c"]
+        .map(|who| {
+            say(who);
+            share(who).spawn()
+        })
+        .into();
+    for shared in sharing {
+        shared.wait().ok();
+    }
+    let id = say("a");
+    for who in ["a", "b", "c"] {
+        share(who).run().ok();
+    }
+    for who in ["a", "b", "c"] {
+        let info = env.command().args(["--session-info", &id]);
+        let info = info.env("OLLAMA_PROMPT_HOME", store(who)).run().ok().json();
+        assert_eq!(info["message_count"], 8, "{who}: {info}");
+        let verify = env.command().args(["session", "verify"]);
+        verify.env("OLLAMA_PROMPT_HOME", store(who)).run().ok();
+    }
+}
+
+#[test]
+fn a_night_removes_only_what_is_in_the_archive() {
+    if !["bash", "jq"].into_iter().all(need) {
+        return;
+    }
+    let env = TestEnv::new();
+    for n in 0..3 {
+        let left = Left {
+            n,
+            model: "m:1b",
+            day: n,
+            turns: 2,
+            set: json!({}),
+        };
+        leave(&env.store(), &left);
+    }
+    let young = env.chat("young").run().session_id();
+    let log = env.log(&young) + "no event\n";
+    env.write(env.log_path(&young), log);
+    let script = example("nightly.sh");
+    let script = script.to_str().expect("a plain path");
+    let night = || run(&env, &[script]).run().ok().json();
+    let first = night();
+    assert_eq!(
+        (&first["archived"], &first["removed"], &first["problems"]),
+        (&json!(3), &json!(3), &json!(1))
+    );
+    let second = night();
+    assert_eq!(
+        (&second["archived"], &second["removed"], &second["problems"]),
+        (&json!(0), &json!(0), &json!(0))
+    );
+    let list = env.command().arg("--list-sessions").run().ok().json();
+    assert_eq!(list["total"], 1);
+
+    let archive = env.home().join("ollama-prompt-archive");
+    let archive = std::fs::read_dir(archive).expect("an archive").next();
+    let archive = archive.expect("a file").expect("readable").path();
+    let import = env
+        .command()
+        .args(["session", "import", "--include-purged"])
+        .arg(archive);
+    assert_eq!(import.run().ok().json()["turns_added"], 6);
 }
 
 #[test]
