@@ -41,6 +41,7 @@ mod power_loss;
 mod prefix;
 mod progress;
 mod purge;
+mod recording;
 mod redact;
 mod reference;
 mod references;
