@@ -1,7 +1,7 @@
 //! The documents: every command they show is run as it is written, and what they show of its
 //! output is what comes. [`support::document`](crate::support) has the rules.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::thread;
 
@@ -268,6 +268,43 @@ fn every_toml_file_that_is_shown_is_one_the_program_takes() {
         }
     }
     assert!(shown >= 3, "{shown}");
+}
+
+/// Every crate has a reason, and what was looked at instead; what is not there any more has none.
+#[test]
+fn every_dependency_has_its_reason() {
+    let manifest = std::fs::read_to_string(Path::new(ROOT).join("Cargo.toml"));
+    let manifest: toml::Table = toml::from_str(&manifest.expect("a manifest")).expect("TOML");
+    let names = |table: &str| -> BTreeSet<String> {
+        let table = manifest[table].as_table().expect("a table");
+        table.keys().cloned().collect()
+    };
+    let document = Document::read("docs/dependencies.md");
+    let mut reasons = BTreeSet::new();
+    for row in document
+        .text
+        .lines()
+        .filter(|line| line.starts_with("| "))
+        .skip(2)
+    {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+        let [crates, why, instead] = cells[..] else {
+            panic!("three cells: {row}");
+        };
+        assert!(!why.is_empty() && !instead.is_empty(), "{row}");
+        let crates = crates.split('(').next().unwrap_or_default();
+        for name in crates.split(',').map(|name| name.trim().to_owned()) {
+            assert!(reasons.insert(name.clone()), "{name} twice");
+        }
+    }
+    assert_eq!(reasons, names("dependencies"));
+    let (_, for_tests) = document
+        .text
+        .split_once("## For tests only")
+        .expect("a section for tests");
+    for name in names("dev-dependencies") {
+        assert!(for_tests.contains(&name), "{name} is for tests");
+    }
 }
 
 /// Returns the flags a text names.
