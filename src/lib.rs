@@ -13,7 +13,8 @@
 //! * [`session`]: what a conversation is. Ids, events, the fold, the context plan. Pure
 //! * [`clock`]: the wall clock and randomness
 //! * [`tokens`]: how many tokens a text has
-//! * [`store`]: where conversations live; the only module that locks, appends and removes
+//! * [`store`]: where conversations live: what every store is and does, and the one of files, which
+//!   is the only module that locks, appends and removes
 //! * [`import`]: conversations of other programs, as sessions of turns
 //! * [`prompt`]: where the prompt comes from
 //! * [`ollama`]: asking a server; the only async code

@@ -11,7 +11,7 @@ use super::{Server, StoreRoot, bad_variable, duration};
 use crate::error::{Code, Error, Result};
 use crate::import::places_of_the_python_tool;
 use crate::session::event::Settings;
-use crate::store::Durability;
+use crate::store::{Durability, Uri};
 
 const DEFAULT_MODEL: &str = "deepseek-v3.1:671b-cloud";
 const DEFAULT_MAX_CONTEXT_TOKENS: u64 = 64_000;
@@ -97,7 +97,8 @@ pub struct Env {
     pub(super) app_data: Option<PathBuf>,
     pub(super) store: Option<PathBuf>,
     pub(super) db_path: Option<PathBuf>,
-    pub(super) db_uri: bool,
+    /// Not its text: there may be a password in it.
+    pub(super) database: Option<std::result::Result<Uri, &'static str>>,
     pub(super) host: Option<String>,
     pub(super) api_key: Option<String>,
     pub(super) model: Option<String>,
@@ -125,7 +126,7 @@ impl Env {
             app_data: raw("APPDATA").map(PathBuf::from),
             store: raw("OLLAMA_PROMPT_HOME").map(PathBuf::from),
             db_path: raw("OLLAMA_PROMPT_DB_PATH").map(PathBuf::from),
-            db_uri: raw("OLLAMA_PROMPT_DB_URI").is_some(),
+            database: text("OLLAMA_PROMPT_DB_URI")?.map(Uri::new),
             host: text("OLLAMA_HOST")?,
             api_key: text("OLLAMA_API_KEY")?,
             model: text("OLLAMA_PROMPT_MODEL")?,
@@ -154,12 +155,6 @@ impl Env {
     }
 
     pub(super) fn store_root(&self) -> StoreRoot {
-        if self.db_uri {
-            return StoreRoot::Unknown(
-                "OLLAMA_PROMPT_DB_URI is set, and this build has no database backend",
-                "unset it to use the files under ~/.ollama-prompt",
-            );
-        }
         match (&self.store, &self.db_path, &self.home) {
             (Some(store), Some(path), _) if store != path => StoreRoot::Unknown(
                 "OLLAMA_PROMPT_HOME and OLLAMA_PROMPT_DB_PATH name two different stores",

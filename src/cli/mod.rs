@@ -49,7 +49,7 @@ use crate::prompt::attachments::Attached;
 use crate::prompt::{Rules, Source};
 use crate::session::event::{Settings, Strategy};
 use crate::session::id::{Address, EventId, SessionId, SessionRef};
-use crate::store::Durability;
+use crate::store::{Durability, Location, Uri};
 
 /// The form in which a result is printed. Not every command has every form: [`Command::forms`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -351,8 +351,10 @@ pub struct Invocation {
     pub command: Command,
     /// How it is printed.
     pub output: Output,
-    /// The root of the store.
+    /// The directory of `config.toml` and templates, and of sessions where no database has them.
     pub store: StoreRoot,
+    /// The database that has the sessions, or why what was given cannot be one.
+    pub database: Option<std::result::Result<Uri, &'static str>>,
     /// Where the Python tool of the same name kept its sessions, if it did.
     pub old_databases: Vec<PathBuf>,
     /// Whether a turn is synced before it is acknowledged.
@@ -365,6 +367,25 @@ pub struct Invocation {
     pub redact: Vec<String>,
     /// How much is said on standard error: 0 is nothing but failures, 1 the usual, 2 more.
     pub verbosity: u8,
+}
+
+impl Invocation {
+    /// Returns where the sessions are.
+    ///
+    /// # Errors
+    /// `config` when the environment names no place, or one that is none.
+    pub fn location(&self) -> Result<Location> {
+        match &self.database {
+            None => Ok(Location::Files(self.store.path()?.to_owned())),
+            Some(Ok(uri)) => Ok(Location::Database(uri.clone())),
+            // Its value may have a password in it.
+            Some(Err(why)) => Err(Error::new(
+                Code::Config,
+                format!("OLLAMA_PROMPT_DB_URI cannot be used: {why}"),
+            )
+            .hint("correct or unset OLLAMA_PROMPT_DB_URI")),
+        }
+    }
 }
 
 /// The root of the store, or why there is none: `--no-session` does not need to know.
@@ -380,7 +401,7 @@ impl StoreRoot {
     /// Returns the directory.
     ///
     /// # Errors
-    /// `config` when the environment names none, or one this build cannot use.
+    /// `config` when the environment names none.
     pub fn path(&self) -> Result<&Path> {
         match self {
             Self::At(path) => Ok(path),

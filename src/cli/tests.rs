@@ -244,13 +244,12 @@ fn the_store_is_where_the_environment_says_or_nowhere() {
             None,
         ),
         (
-            "database",
+            "a database besides",
             Env {
-                db_uri: true,
-                store: Some("/s".into()),
+                database: Some(Uri::new("mongodb://h".into())),
                 ..home
             },
-            None,
+            Some("/home/u/.ollama-prompt"),
         ),
         ("none", Env::default(), None),
     ];
@@ -261,6 +260,29 @@ fn the_store_is_where_the_environment_says_or_nowhere() {
             None => assert_eq!(root.path().expect_err(name).code, Code::Config, "{name}"),
         }
     }
+}
+
+#[test]
+fn sessions_are_in_the_database_that_is_named() {
+    let location = |env: &Env| ask_in("-p hi", env).expect("it is understood").location();
+    let with = |uri: Option<&str>| Env {
+        store: Some("/s".into()),
+        database: uri.map(|uri| Uri::new(uri.to_owned())),
+        ..env()
+    };
+    assert_eq!(
+        location(&with(None)).expect("a place"),
+        Location::Files("/s".into())
+    );
+    let uri = "mongodb://user:secret@h/db";
+    let there = location(&with(Some(uri))).expect("a place");
+    assert_eq!(
+        there,
+        Location::Database(Uri::new(uri.to_owned()).expect("an address"))
+    );
+    let other = location(&with(Some("postgres://user:secret@h"))).expect_err("of another kind");
+    assert_eq!(other.code, Code::Config);
+    assert!(!format!("{other:?} {other}").contains("secret"));
 }
 
 #[test]

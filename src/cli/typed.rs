@@ -237,6 +237,7 @@ impl Typed {
         in_a_form_it_has(&command, output)?;
         Ok(Invocation {
             store: env.store_root(),
+            database: env.database.clone(),
             old_databases: env.old_databases(),
             output,
             durability,

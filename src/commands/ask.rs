@@ -155,7 +155,7 @@ impl<'a> Call<'a> {
     pub(super) fn recall(
         &self,
         session: &Session,
-        place: Option<(&Store, SessionId)>,
+        place: Option<(&dyn Store, SessionId)>,
     ) -> Result<()> {
         let recalled = recall(&self.attachments.tool_results, session, place)?;
         // Only the first look counts: it is what the request is made of.
@@ -216,7 +216,7 @@ impl<'a> Call<'a> {
     }
 
     /// Returns what is remembered of the model's window.
-    pub(super) fn remembered(&self, settings: &Settings, store: Option<&Store>) -> Remembered {
+    pub(super) fn remembered(&self, settings: &Settings, store: Option<&dyn Store>) -> Remembered {
         match (&self.backend, store) {
             (Backend::Server(client), Some(store)) => {
                 window::recall(client, settings.model(), store)
@@ -232,7 +232,7 @@ impl<'a> Call<'a> {
     pub(super) fn window(
         &self,
         settings: &Settings,
-        store: &Store,
+        store: &dyn Store,
         remembered: Remembered,
     ) -> Result<Option<u64>> {
         match &self.backend {
@@ -307,7 +307,7 @@ impl<'a> Call<'a> {
         session: &'s Session,
         again: bool,
         planned: Planned<'s>,
-        store: Option<&Store>,
+        store: Option<&dyn Store>,
         on_piece: &mut dyn FnMut(&Chunk),
     ) -> std::result::Result<Asked<'s>, Box<Failure>> {
         let mut warnings = self.warnings();
@@ -349,7 +349,7 @@ impl<'a> Call<'a> {
         settings: &Settings,
         request: &Request<'_>,
         overflow: Overflow,
-        store: Option<&Store>,
+        store: Option<&dyn Store>,
     ) -> (Option<u64>, f64) {
         let Overflow {
             prompt_tokens,
@@ -365,7 +365,7 @@ impl<'a> Call<'a> {
     }
 
     /// Has the window asked for again with the next turn, if this one's reply gives cause.
-    pub(super) fn doubt_window(&self, settings: &Settings, store: &Store, reply: &Reply) {
+    pub(super) fn doubt_window(&self, settings: &Settings, store: &dyn Store, reply: &Reply) {
         if let Backend::Server(client) = &self.backend {
             window::doubt(client, settings.model(), store, &reply.usage);
         }

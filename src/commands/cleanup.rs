@@ -4,7 +4,6 @@
 //! of the log and no end: the next round may find the disk, the store or the lock again.
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::purge::{Round, round};
@@ -14,8 +13,7 @@ use crate::clock;
 use crate::error::{Code, Error, Result};
 use crate::json;
 use crate::output::{CleanupEvent, CleanupLine, Stream};
-use crate::store::Store;
-use crate::store::lock::Tenure;
+use crate::store::{self, Location, Tenure};
 use crate::wake::{Bell, Woken};
 use crate::warning::Warning;
 
@@ -32,7 +30,7 @@ pub(super) fn run(cleanup: &Cleanup, invocation: &Invocation) -> Result<Outcome>
     Ok(Outcome {
         answer: Answer::Stream(Box::new(Cleaner {
             cleanup: cleanup.clone(),
-            root: invocation.store.path()?.to_owned(),
+            location: invocation.location()?,
             patience: invocation.lock_timeout,
             tenure: None,
             is_missing: false,
@@ -47,7 +45,7 @@ pub(super) fn run(cleanup: &Cleanup, invocation: &Invocation) -> Result<Outcome>
 #[derive(Debug)]
 struct Cleaner {
     cleanup: Cleanup,
-    root: PathBuf,
+    location: Location,
     patience: Duration,
     tenure: Option<Tenure>,
     is_missing: bool,
@@ -67,7 +65,7 @@ impl Cleaner {
     /// Does one round. What went wrong in it is the call's failure.
     fn once(&mut self, print: &mut Print<'_>) -> Result<()> {
         self.take_over()?;
-        let done = round(&self.cleanup.purge, &self.root, self.patience, &|| true)?;
+        let done = round(&self.cleanup.purge, &self.location, self.patience, &|| true)?;
         let failure = tell_round(done, print).1;
         failure.map_or(Ok(()), Err)
     }
@@ -81,7 +79,7 @@ impl Cleaner {
         self.take_over()?;
         let started = CleanupEvent::Started {
             pid: std::process::id(),
-            store: self.shown_root(),
+            store: self.shown_location(),
             asked: &self.cleanup.purge.asked,
             every_seconds: every.as_secs_f64(),
         };
@@ -113,19 +111,19 @@ impl Cleaner {
     fn look(&mut self, bell: &Bell, print: &mut Print<'_>) -> ControlFlow<()> {
         let goes_on = || bell.ended().is_none();
         let done = self.take_over().and_then(|is_there| {
-            let done = round(&self.cleanup.purge, &self.root, self.patience, &goes_on)?;
+            let done = round(&self.cleanup.purge, &self.location, self.patience, &goes_on)?;
             Ok((is_there, done))
         });
         match done {
             Ok((false, _)) if self.is_missing => ControlFlow::Continue(()),
             Ok((false, _)) => {
                 self.is_missing = true;
-                let store = self.shown_root();
+                let store = self.shown_location();
                 tell(CleanupEvent::StoreMissing { store }, print)
             }
             Ok((true, done)) => {
                 if std::mem::take(&mut self.is_missing) {
-                    let store = self.shown_root();
+                    let store = self.shown_location();
                     tell(CleanupEvent::StoreBack { store }, print)?;
                 }
                 tell_round(done, print).0
@@ -144,7 +142,7 @@ impl Cleaner {
     /// # Errors
     /// `store_locked` where another is; `store_*`.
     fn take_over(&mut self) -> Result<bool> {
-        let Some(store) = Store::open(&self.root)? else {
+        let Some(store) = store::open(&self.location)? else {
             self.tenure = None;
             return Ok(false);
         };
@@ -152,17 +150,13 @@ impl Cleaner {
             return Ok(true);
         }
         let writable = store.for_writing(self.patience)?;
-        let is_held = |tenure: &Tenure| writable.is_tenure_of_this(tenure);
-        if !self.tenure.as_ref().is_some_and(is_held) {
-            self.tenure = None;
-            let who = format!("process {} since {}", std::process::id(), clock::now());
-            self.tenure = Some(writable.tenure(NAME, &who)?);
-        }
+        let who = format!("process {} since {}", std::process::id(), clock::now());
+        self.tenure = Some(writable.tenure(NAME, &who, self.tenure.take())?);
         Ok(true)
     }
 
-    fn shown_root(&self) -> String {
-        self.root.display().to_string()
+    fn shown_location(&self) -> String {
+        self.location.to_string()
     }
 }
 

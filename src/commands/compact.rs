@@ -7,7 +7,7 @@ use crate::output::{CompactedSession, Compactions};
 use crate::progress::Progress;
 use crate::session::id::SessionId;
 use crate::store::compact::Compaction;
-use crate::store::{Store, not_found};
+use crate::store::{self, Store, not_found};
 
 /// Compacts sessions one after the other. One that cannot be does not keep the others from it;
 /// the first such failure is told in the end.
@@ -19,8 +19,8 @@ pub(super) fn run(
 ) -> Result<Outcome> {
     let mut done = Compactions::default();
     let mut failure = None;
-    if let Some(store) = Store::open(invocation.store.path()?)? {
-        let ids = chosen(&store, sessions)?;
+    if let Some(store) = store::open(&invocation.location()?)? {
+        let ids = chosen(&*store, sessions)?;
         let writable = store.for_writing(invocation.lock_timeout)?;
         let steps = progress.begin("compacting", ids.len());
         for id in ids {
@@ -48,7 +48,7 @@ pub(super) fn run(
 }
 
 /// Returns the sessions that were meant, each once.
-pub(super) fn chosen(store: &Store, sessions: &Selection) -> Result<Vec<SessionId>> {
+pub(super) fn chosen(store: &dyn Store, sessions: &Selection) -> Result<Vec<SessionId>> {
     let mut ids = match sessions {
         Selection::All => store.ids()?,
         Selection::These(references) => {

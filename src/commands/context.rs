@@ -12,8 +12,8 @@ use crate::session::attachment::Asking;
 use crate::session::event::{Settings, Strategy, Turn};
 use crate::session::fold::{SaidTurn, Session};
 use crate::session::id::{EventId, SessionId, SessionRef};
-use crate::store::read::Extent;
-use crate::store::{Store, not_found};
+use crate::store::snapshot::Extent;
+use crate::store::{self, not_found};
 
 /// Shows what was sent for a turn; the newest one where none is named.
 ///
@@ -24,7 +24,7 @@ pub(super) fn run(
     turn: Option<EventId>,
     invocation: &Invocation,
 ) -> Result<Outcome> {
-    let store = Store::open(invocation.store.path()?)?.ok_or_else(|| not_found(reference))?;
+    let store = store::open(&invocation.location()?)?.ok_or_else(|| not_found(reference))?;
     let id = store.find(reference)?;
     let extent = turn.map_or(Extent::History, Extent::Until);
     let session = store
@@ -45,7 +45,7 @@ pub(super) fn run(
         .read(id, Extent::Until(turn))?
         .ok_or_else(|| not_found(reference))?
         .session;
-    let recalled = recall(&[], &session, Some((&store, id)))?;
+    let recalled = recall(&[], &session, Some((&*store, id)))?;
     let images = Images {
         own: &[],
         recalled: Some(&recalled.images),

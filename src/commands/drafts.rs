@@ -4,12 +4,12 @@ use super::{Answer, Outcome};
 use crate::cli::Invocation;
 use crate::error::Result;
 use crate::output::{Cleared, DraftList, DraftSummary};
-use crate::store::Store;
+use crate::store;
 use crate::store::draft::FoundDraft;
 
 /// Lists all drafts, oldest first.
 pub(super) fn list(invocation: &Invocation) -> Result<Outcome> {
-    let found = match Store::open(invocation.store.path()?)? {
+    let found = match store::open(&invocation.location()?)? {
         Some(store) => store.drafts()?,
         None => Vec::new(),
     };
@@ -25,7 +25,7 @@ pub(super) fn list(invocation: &Invocation) -> Result<Outcome> {
 /// Removes the drafts nobody holds. A turn under way keeps its own.
 pub(super) fn clear(invocation: &Invocation) -> Result<Outcome> {
     let (mut drafts, mut kept) = (Vec::new(), Vec::new());
-    if let Some(store) = Store::open(invocation.store.path()?)? {
+    if let Some(store) = store::open(&invocation.location()?)? {
         let found = store.drafts()?;
         if !found.is_empty() {
             let writable = store.for_writing(invocation.lock_timeout)?;

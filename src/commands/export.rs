@@ -13,10 +13,10 @@ use crate::error::{Code, Error, Result};
 use crate::output::export::{Put, Stop, about, separator, write};
 use crate::output::{ExportReport, Stream, page};
 use crate::session::id::{EventId, SessionId};
+use crate::store::files::layout::TEMPORARY;
 use crate::store::files::{Dir, Doing};
 use crate::store::history::History;
-use crate::store::layout::TEMPORARY;
-use crate::store::{Store, not_found};
+use crate::store::{self, Store, not_found};
 use crate::warning::Warning;
 
 /// How much is printed at once.
@@ -24,26 +24,26 @@ const PIECE: usize = 64 << 10;
 
 /// Exports sessions in the order of their ids.
 pub(super) fn run(export: &Export, invocation: &Invocation) -> Result<Outcome> {
-    let store = Store::open(invocation.store.path()?)?;
+    let store = store::open(&invocation.location()?)?;
     let ids = match (&store, &export.sessions) {
-        (Some(store), sessions) => chosen(store, sessions)?,
+        (Some(store), sessions) => chosen(&**store, sessions)?,
         (None, Selection::All) => Vec::new(),
         (None, Selection::These(references)) => return Err(not_found(&references[0])),
     };
-    let mut sessions = Sessions {
+    let sessions = Sessions {
         store,
         ids,
         form: export.to,
         is_all: export.sessions == Selection::All,
-        warnings: Vec::new(),
     };
     sessions.must_be_there()?;
     sessions.must_have_room(export.out.as_deref())?;
     let (answer, warnings) = match &export.out {
         None => (Answer::Stream(Box::new(sessions)), Vec::new()),
         Some(out) => {
-            let report = sessions.write_to(out)?;
-            (Answer::Report(Box::new(report)), sessions.warnings)
+            let mut warnings = Vec::new();
+            let report = sessions.write_to(out, &mut warnings)?;
+            (Answer::Report(Box::new(report)), warnings)
         }
     };
     Ok(Outcome {
@@ -57,12 +57,11 @@ pub(super) fn run(export: &Export, invocation: &Invocation) -> Result<Outcome> {
 /// What is to be exported.
 #[derive(Debug)]
 struct Sessions {
-    store: Option<Store>,
+    store: Option<Box<dyn Store>>,
     ids: Vec<SessionId>,
     form: ExportForm,
     /// Whether nobody named them: what cannot be read is told then and keeps no other back.
     is_all: bool,
-    warnings: Vec<Warning>,
 }
 
 impl Stream for Sessions {
@@ -79,11 +78,12 @@ impl Stream for Sessions {
             }
             Ok(())
         };
-        let written = self.write_all(&mut put);
+        let mut warnings = Vec::new();
+        let written = self.write_all(&mut put, &mut warnings);
         let _ = print(&text);
         match written {
             Err(Stop::Failed(error)) => Err(error),
-            Ok(_) | Err(Stop::Closed) => Ok(std::mem::take(&mut self.warnings)),
+            Ok(_) | Err(Stop::Closed) => Ok(warnings),
         }
     }
 }
@@ -114,7 +114,7 @@ impl Sessions {
     }
 
     /// Opens a session; `None` where there is nothing of it to export.
-    fn open(&mut self, id: SessionId) -> Result<Option<History>> {
+    fn open(&self, id: SessionId, warnings: &mut Vec<Warning>) -> Result<Option<History<'_>>> {
         let Some(store) = &self.store else {
             return Ok(None);
         };
@@ -122,17 +122,15 @@ impl Sessions {
             Ok(None) if !self.is_all => Err(not_found(id).session(id)),
             Ok(found) => {
                 let damaged = found.as_ref().map_or(0, |history| history.damaged);
-                self.warnings
-                    .extend((damaged > 0).then_some(Warning::Damaged {
-                        session: id,
-                        places: damaged,
-                    }));
+                warnings.extend((damaged > 0).then_some(Warning::Damaged {
+                    session: id,
+                    places: damaged,
+                }));
                 Ok(found)
             }
             Err(error) if self.is_all => {
                 let cause = error.to_string();
-                self.warnings
-                    .push(Warning::NotExported { session: id, cause });
+                warnings.push(Warning::NotExported { session: id, cause });
                 Ok(None)
             }
             Err(error) => Err(error.session(id)),
@@ -140,10 +138,14 @@ impl Sessions {
     }
 
     /// Writes all of them to one place. Returns how many, and how many turns.
-    fn write_all(&mut self, put: &mut Put<'_>) -> std::result::Result<(usize, u64), Stop> {
+    fn write_all(
+        &self,
+        put: &mut Put<'_>,
+        warnings: &mut Vec<Warning>,
+    ) -> std::result::Result<(usize, u64), Stop> {
         let (mut sessions, mut turns) = (0, 0);
-        for id in self.ids.clone() {
-            if let Some(history) = self.open(id)? {
+        for id in &self.ids {
+            if let Some(history) = self.open(*id, warnings)? {
                 if sessions > 0 {
                     put(separator(self.form))?;
                 }
@@ -155,7 +157,7 @@ impl Sessions {
         Ok((sessions, turns))
     }
 
-    fn write_to(&mut self, out: &Path) -> Result<ExportReport> {
+    fn write_to(&self, out: &Path, warnings: &mut Vec<Warning>) -> Result<ExportReport> {
         let mut report = ExportReport {
             out: out.display().to_string(),
             sessions: 0,
@@ -166,15 +168,15 @@ impl Sessions {
         };
         if !is_directory(out) {
             let mut file = Target::open(out)?;
-            (report.sessions, report.turns) = file.write(|put| self.write_all(put))?;
+            (report.sessions, report.turns) = file.write(|put| self.write_all(put, warnings))?;
             report.bytes = file.finish(true)?;
             report.files = 1;
             return Ok(report);
         }
         std::fs::create_dir_all(out).doing("make", out)?;
         let mut pages = Vec::new();
-        for id in self.ids.clone() {
-            if let Some(history) = self.open(id)? {
+        for id in &self.ids {
+            if let Some(history) = self.open(*id, warnings)? {
                 let name = format!("{id}.{}", self.form.extension());
                 let mut file = Target::open(&out.join(&name))?;
                 file.write(|put| write(self.form, &history, put))?;

@@ -9,7 +9,7 @@ use crate::output::{Forked, ForkedSource};
 use crate::session::event::Body;
 use crate::session::id::{EventId, SessionRef};
 use crate::store::append::refuse_newer;
-use crate::store::{Store, not_found};
+use crate::store::{self, New, not_found};
 
 /// Makes a session that has the history of `parent`, up to `turn` or all of it.
 ///
@@ -20,8 +20,8 @@ pub(super) fn run(
     turn: Option<EventId>,
     invocation: &Invocation,
 ) -> Result<Outcome> {
-    let store = Store::open(invocation.store.path()?)?.ok_or_else(|| not_found(parent))?;
-    let fork = fork(&store, parent, turn)?;
+    let store = store::open(&invocation.location()?)?.ok_or_else(|| not_found(parent))?;
+    let fork = fork(&*store, parent, turn)?;
     refuse_newer(&fork.session, fork.from.session)?;
     let session = &fork.session;
     // Stated anew, the horizon says where its turns are: the next turn can read from the end.
@@ -32,7 +32,13 @@ pub(super) fn run(
     let id = new_id();
     let writable = store.for_writing(invocation.lock_timeout)?;
     let bodies = prune.into_iter().collect();
-    writable.create_fork(id, &fork, invocation.durability, bodies, &[])?;
+    writable.create(New {
+        id,
+        begins_with: Some(&fork),
+        bodies,
+        blobs: &[],
+        durability: invocation.durability,
+    })?;
     let forked = Forked {
         session_id: id,
         forked_from: ForkedSource {

@@ -2,7 +2,6 @@
 //! follow each other, that nobody was faster.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use serde::Serialize;
 use serde_json::Value;
@@ -17,6 +16,7 @@ use crate::session::attachment::ToolResult;
 use crate::session::event::{Key, Settings};
 use crate::session::fold::{SaidTurn, Session};
 use crate::session::id::SessionId;
+use crate::store::Location;
 use crate::store::guard::{Guard, KeyGuard, Taken, conflict};
 
 /// What a turn holds while it is under way.
@@ -36,7 +36,7 @@ impl Guards {
     pub(super) fn take(
         call: &Call<'_>,
         place: &mut Place,
-        root: &Path,
+        location: &Location,
     ) -> Result<(Self, Option<SaidTurn>)> {
         if call.turn.dry_run || place.is_new() {
             place.read()?;
@@ -46,9 +46,9 @@ impl Guards {
         let key = call
             .key
             .as_ref()
-            .map(|key| take_key(key, call, place, root));
+            .map(|key| take_key(key, call, place, location));
         let key = key.transpose()?;
-        match read_in_turn(call, place, root) {
+        match read_in_turn(call, place, location) {
             Ok((turn, said)) => Ok((Self { key, _turn: turn }, said)),
             Err(error) => Err(Self { key, _turn: None }.end(error)),
         }
@@ -63,10 +63,15 @@ impl Guards {
     }
 }
 
-fn take_key(key: &Key, call: &Call<'_>, place: &mut Place, root: &Path) -> Result<KeyGuard> {
+fn take_key(
+    key: &Key,
+    call: &Call<'_>,
+    place: &mut Place,
+    location: &Location,
+) -> Result<KeyGuard> {
     let id = place.id;
     let patience = call.turn.guarantees.patience;
-    match place.open_or_make(root)?.take_key(id, key, patience)? {
+    match place.open_or_make(location)?.take_key(id, key, patience)? {
         Taken::Held(held) => Ok(held),
         Taken::Failed(error) => Err(error),
     }
@@ -77,7 +82,7 @@ fn take_key(key: &Key, call: &Call<'_>, place: &mut Place, root: &Path) -> Resul
 fn read_in_turn(
     call: &Call<'_>,
     place: &mut Place,
-    root: &Path,
+    location: &Location,
 ) -> Result<(Option<Guard>, Option<SaidTurn>)> {
     let wanted = &call.turn.guarantees;
     if let Some(key) = &call.key {
@@ -89,7 +94,11 @@ fn read_in_turn(
     }
     let id = place.id;
     let turn = if wanted.serialize {
-        Some(place.open_or_make(root)?.take_turn(id, wanted.patience)?)
+        Some(
+            place
+                .open_or_make(location)?
+                .take_turn(id, wanted.patience)?,
+        )
     } else {
         None
     };

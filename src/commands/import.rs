@@ -18,7 +18,7 @@ use crate::session::event::Timestamp;
 use crate::session::id::SessionId;
 use crate::store::files::Doing;
 use crate::store::import::{Added, Incoming};
-use crate::store::{Durability, Store, Writable};
+use crate::store::{self, Durability, Store, Writable};
 
 const APP: &str = concat!("ollama-prompt ", env!("CARGO_PKG_VERSION"));
 
@@ -33,21 +33,25 @@ pub(super) fn run(
 ) -> Result<Outcome> {
     let sources = sources(import)?;
     let store = match import.dry_run {
-        true => Store::open(invocation.store.path()?)?,
-        false => Some(Store::open_or_make(invocation.store.path()?)?),
+        true => store::open(&invocation.location()?)?,
+        false => Some(store::open_or_make(&invocation.location()?)?),
     };
     let writable = match &store {
         Some(store) if !import.dry_run => Some(store.for_writing(invocation.lock_timeout)?),
         _ => None,
     };
     let purged = match &store {
-        Some(store) if !import.include_purged => store.purged()?,
+        Some(store) if !import.include_purged => store
+            .receipts()?
+            .into_iter()
+            .map(|receipt| receipt.session)
+            .collect(),
         _ => BTreeSet::new(),
     };
     let mut importer = Importer {
         import,
         progress,
-        store: store.as_ref(),
+        store: store.as_deref(),
         writable,
         purged,
         touched: BTreeSet::new(),
@@ -189,9 +193,9 @@ impl Read for Told<'_> {
 struct Importer<'a> {
     import: &'a Import,
     progress: &'a Progress,
-    store: Option<&'a Store>,
+    store: Option<&'a dyn Store>,
     /// `None` where nothing is to be written.
-    writable: Option<Writable<'a>>,
+    writable: Option<Box<dyn Writable + 'a>>,
     /// Sessions that stay away.
     purged: BTreeSet<SessionId>,
     /// Sessions that are to be synced in the end.

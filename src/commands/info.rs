@@ -8,8 +8,8 @@ use crate::session::attachment::Asking;
 use crate::session::fold::{SaidTurn, Session};
 use crate::session::id::{EventId, SessionId};
 use crate::store::draft::FoundDraft;
-use crate::store::read::{Extent, Snapshot};
-use crate::store::{Store, not_found};
+use crate::store::snapshot::{Extent, Snapshot};
+use crate::store::{self, not_found};
 
 /// Shows a session, every message ever said in it, and the turns that never became part of it; or
 /// the session as it was at a turn; or one turn.
@@ -18,7 +18,7 @@ use crate::store::{Store, not_found};
 /// `session_not_found` for a session or turn that is not there; `store_*`.
 pub(super) fn run(wanted: &ShowWanted, invocation: &Invocation) -> Result<Outcome> {
     let reference = &wanted.session;
-    let store = Store::open(invocation.store.path()?)?.ok_or_else(|| not_found(reference))?;
+    let store = store::open(&invocation.location()?)?.ok_or_else(|| not_found(reference))?;
     let id = store.find(reference)?;
     let (extent, turn) = match wanted.part {
         Part::All => (Extent::History, None),

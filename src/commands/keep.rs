@@ -11,8 +11,8 @@ use crate::store::append::{Appended, Found, Writer};
 use crate::store::blobs::NewBlob;
 use crate::store::fork::Fork;
 use crate::store::guard::conflict;
-use crate::store::read::Snapshot;
-use crate::store::{Durability, Writable};
+use crate::store::snapshot::Snapshot;
+use crate::store::{Durability, New, Writable};
 use crate::warning::{Turns, Warning};
 
 /// Who makes sessions.
@@ -196,14 +196,21 @@ impl Keep<'_> {
     /// # Errors
     /// `store_*`.
     pub(super) fn in_new(
-        self,
-        writable: &Writable<'_>,
+        mut self,
+        writable: &dyn Writable,
         id: SessionId,
         durability: Durability,
     ) -> Result<Kept> {
         let blobs = self.blobs;
-        let events = self.events(&Session::default(), false, &[]);
-        let appended = writable.create_with(id, durability, events, blobs)?;
+        let horizon = self.horizon.take();
+        let bodies = self.events(horizon, &Session::default(), false, &[]);
+        let appended = writable.create(New {
+            id,
+            begins_with: None,
+            bodies,
+            blobs,
+            durability,
+        })?;
         Ok(Kept::new(&appended, Vec::new()))
     }
 
@@ -212,8 +219,8 @@ impl Keep<'_> {
     /// # Errors
     /// `store_*`.
     pub(super) fn in_fork(
-        self,
-        writable: &Writable<'_>,
+        mut self,
+        writable: &dyn Writable,
         id: SessionId,
         fork: &Fork,
         durability: Durability,
@@ -221,8 +228,15 @@ impl Keep<'_> {
         // Lines that were copied do not stand where they were written.
         let is_shuffled = fork.session.horizon.is_some();
         let blobs = self.blobs;
-        let events = self.events(&fork.session, is_shuffled, &[]);
-        let appended = writable.create_fork(id, fork, durability, events, blobs)?;
+        let horizon = self.horizon.take();
+        let bodies = self.events(horizon, &fork.session, is_shuffled, &[]);
+        let appended = writable.create(New {
+            id,
+            begins_with: Some(fork),
+            bodies,
+            blobs,
+            durability,
+        })?;
         Ok(Kept::new(&appended, Vec::new()))
     }
 
@@ -231,7 +245,7 @@ impl Keep<'_> {
     /// # Errors
     /// `turn_conflict` and `idempotency_conflict`, if somebody was faster; `store_*`.
     pub(super) fn in_existing(
-        self,
+        mut self,
         writer: Writer<'_>,
         id: SessionId,
         snapshot: Snapshot,
@@ -240,15 +254,18 @@ impl Keep<'_> {
         let mut concurrent = Vec::new();
         let writer = writer.with_blobs(self.blobs);
         let known = snapshot.session.redactions();
-        let appended = writer.append(snapshot, durability, |found: Found<'_>| {
+        let appended = writer.append(snapshot, durability, |mut found: Found<'_>| {
+            if let Some(Body::Turn(turn)) = found.overtaken.pop() {
+                self.turn = *turn;
+            }
             check_expected(self.expected, found.session, id)?;
             self.check_key(found.session)?;
             concurrent = found.concurrent;
             // A summary made before something was hidden may say it.
             let is_clean = found.session.redactions() == known;
-            let horizon = self.horizon.map(|horizon| horizon.with_summary(is_clean));
-            let keep = Keep { horizon, ..self };
-            Ok(keep.events(found.session, found.is_shuffled, &concurrent))
+            let horizon = self.horizon.clone();
+            let horizon = horizon.map(|horizon| horizon.with_summary(is_clean));
+            Ok(self.events(horizon, found.session, found.is_shuffled, &concurrent))
         })?;
         Ok(Kept::new(&appended, concurrent))
     }
@@ -265,13 +282,18 @@ impl Keep<'_> {
     /// Returns the events to append to a session as it is now: the turn, and before it what must
     /// hold from it on. A log that was shuffled has its horizon stated anew: then the next turn
     /// can read it from the end again.
-    fn events(self, now: &Session, is_shuffled: bool, concurrent: &[EventId]) -> Vec<Body> {
+    ///
+    /// The turn is in the last of them, and in this no longer.
+    fn events(
+        &mut self,
+        horizon: Option<Horizon>,
+        now: &Session,
+        is_shuffled: bool,
+        concurrent: &[EventId],
+    ) -> Vec<Body> {
+        let mut turn = std::mem::take(&mut self.turn);
         let Self {
-            mut turn,
-            given,
-            settings,
-            horizon,
-            ..
+            given, settings, ..
         } = self;
         turn.concurrent_with = concurrent.to_vec();
         let mut in_force = now.settings.clone();
@@ -281,7 +303,7 @@ impl Keep<'_> {
                 app: Some(APP.to_owned()),
                 imported: None,
                 forked_from: None,
-                settings: settings.clone(),
+                settings: (*settings).clone(),
             })
         });
         let changes = given.changes_from(&now.settings);
@@ -359,7 +381,7 @@ mod tests {
             ..Session::default()
         };
         session.turns = (1..=5).map(turn).collect();
-        let events = keep(&model("a"), &Settings::default()).events(&session, true, &[]);
+        let events = keep(&model("a"), &Settings::default()).events(None, &session, true, &[]);
         let Body::Prune(prune) = &events[0] else {
             panic!("{events:?}")
         };
@@ -383,7 +405,7 @@ mod tests {
             ("another model", begun, model("b"), "set turn"),
         ];
         for (name, session, given, expected) in rows {
-            let events = keep(&model("a"), &given).events(&session, false, &[]);
+            let events = keep(&model("a"), &given).events(None, &session, false, &[]);
             let types: Vec<&str> = events.iter().map(Body::type_name).collect();
             assert_eq!(types.join(" "), expected, "{name}");
         }

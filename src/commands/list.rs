@@ -9,8 +9,8 @@ use crate::error::Result;
 use crate::output::{Reindexed, SessionList, SessionSummary};
 use crate::progress::Progress;
 use crate::session::event::Timestamp;
-use crate::store::Store;
-use crate::store::index::{Listed, Listing};
+use crate::store;
+use crate::store::list::{Listed, Listing};
 use crate::warning::Warning;
 
 /// Lists the sessions that are meant, in the order that is. One that cannot be read is told and
@@ -20,8 +20,11 @@ pub(super) fn run(
     progress: &Progress,
     invocation: &Invocation,
 ) -> Result<Outcome> {
-    let listing = match Store::open(invocation.store.path()?)? {
-        Some(store) => store.telling(progress).list()?,
+    let listing = match store::open(&invocation.location()?)? {
+        Some(mut store) => {
+            store.telling(progress);
+            store.list()?
+        }
         None => Listing::default(),
     };
     let warnings = warnings(&listing);
@@ -74,8 +77,11 @@ fn sort(listed: &mut [Listed], by: Sort) {
 
 /// Makes the index anew.
 pub(super) fn reindex(progress: &Progress, invocation: &Invocation) -> Result<Outcome> {
-    let (listing, bytes) = match Store::open(invocation.store.path()?)? {
-        Some(store) => store.telling(progress).reindex()?,
+    let (listing, bytes) = match store::open(&invocation.location()?)? {
+        Some(mut store) => {
+            store.telling(progress);
+            store.reindex()?
+        }
         None => (Listing::default(), 0),
     };
     Ok(Outcome {

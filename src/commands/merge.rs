@@ -7,7 +7,7 @@ use crate::cli::Invocation;
 use crate::error::Result;
 use crate::output::MergeReport;
 use crate::progress::Progress;
-use crate::store::Store;
+use crate::store;
 use crate::store::merge::Copy;
 use crate::warning::Warning;
 
@@ -19,7 +19,8 @@ pub(super) fn run(
     invocation: &Invocation,
 ) -> Result<Outcome> {
     let copy = Copy::open(dir)?;
-    let store = Store::open_or_make(invocation.store.path()?)?.telling(progress);
+    let mut store = store::open_or_make(&invocation.location()?)?;
+    store.telling(progress);
     let writable = store.for_writing(invocation.lock_timeout)?;
     let merged = writable.merge(&copy, include_purged, invocation.durability)?;
     let damaged = merged.damaged.iter();

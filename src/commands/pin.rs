@@ -8,8 +8,8 @@ use crate::output::Pinned;
 use crate::session::event::{Body, Settings};
 use crate::session::id::Address;
 use crate::store::append::{Found, refuse_newer};
-use crate::store::read::Extent;
-use crate::store::{Store, not_found};
+use crate::store::snapshot::Extent;
+use crate::store::{self, not_found};
 
 /// Pins a turn, or lets it go.
 ///
@@ -20,7 +20,7 @@ pub(super) fn run(address: &Address, is_pinned: bool, invocation: &Invocation) -
         session: reference,
         turn,
     } = address;
-    let store = Store::open(invocation.store.path()?)?.ok_or_else(|| not_found(reference))?;
+    let store = store::open(&invocation.location()?)?.ok_or_else(|| not_found(reference))?;
     let id = store.find(reference)?;
     let snapshot = store
         .read(id, Extent::History)?
@@ -43,7 +43,7 @@ pub(super) fn run(address: &Address, is_pinned: bool, invocation: &Invocation) -
             ..Settings::default()
         };
         writer.append(snapshot, invocation.durability, |found| {
-            Ok(events(&found, change))
+            Ok(events(&found, change.clone()))
         })?;
     }
     let pinned = Pinned {

@@ -7,9 +7,8 @@ use crate::error::{Code, Error, Result};
 use crate::session::event::Timestamp;
 use crate::session::id::{EventId, SessionId, SessionRef};
 use crate::store::fork::Fork;
-use crate::store::read::{Extent, Snapshot};
-use crate::store::{Store, not_found};
-use std::path::Path;
+use crate::store::snapshot::{Extent, Snapshot};
+use crate::store::{self, Location, Store, not_found};
 
 /// How many sessions are named where it is not clear which one is meant.
 const CANDIDATES: usize = 5;
@@ -18,7 +17,7 @@ const CANDIDATES: usize = 5;
 #[derive(Debug)]
 pub(super) struct Place {
     /// The store, if there is one.
-    pub(super) store: Option<Store>,
+    pub(super) store: Option<Box<dyn Store>>,
     pub(super) id: SessionId,
     pub(super) origin: Origin,
     pub(super) snapshot: Snapshot,
@@ -38,21 +37,21 @@ pub(super) enum Origin {
 }
 
 impl Place {
-    /// Finds the session `memory` names in the store at `root`. It is not read yet.
+    /// Finds the session `memory` names in the store at `location`. It is not read yet.
     ///
     /// # Errors
     /// `session_not_found`, `session_ambiguous`; `store_*` when it is there and cannot be read.
-    pub(super) fn find(memory: &Memory, root: &Path) -> Result<Self> {
-        let store = Store::open(root)?;
+    pub(super) fn find(memory: &Memory, location: &Location) -> Result<Self> {
+        let store = store::open(location)?;
         let (id, origin) = match (memory, &store) {
             (Memory::None | Memory::New, _) => (new_id(), Origin::Fresh),
             (Memory::ContinueOrCreate(id), _) => (*id, Origin::ThereOrNot),
             (Memory::Continue(reference), Some(store)) => (store.find(reference)?, Origin::There),
             (Memory::Continue(reference), None) => return Err(not_found(reference)),
-            (Memory::Latest, Some(store)) => (latest(store)?, Origin::There),
+            (Memory::Latest, Some(store)) => (latest(&**store)?, Origin::There),
             (Memory::Latest, None) => return Err(nothing_to_continue()),
             (Memory::Fork { parent, turn }, Some(store)) => {
-                let fork = fork(store, parent, *turn)?;
+                let fork = fork(&**store, parent, *turn)?;
                 (new_id(), Origin::Forked(Box::new(fork)))
             }
             (Memory::Fork { parent, .. }, None) => return Err(not_found(parent)),
@@ -117,12 +116,12 @@ impl Place {
     ///
     /// # Errors
     /// `store_*` when it cannot be made.
-    pub(super) fn open_or_make(&mut self, root: &Path) -> Result<&Store> {
+    pub(super) fn open_or_make(&mut self, location: &Location) -> Result<&dyn Store> {
         let store = match self.store.take() {
             Some(store) => store,
-            None => Store::open_or_make(root)?,
+            None => store::open_or_make(location)?,
         };
-        Ok(self.store.insert(store))
+        Ok(&**self.store.insert(store))
     }
 }
 
@@ -130,7 +129,7 @@ impl Place {
 ///
 /// # Errors
 /// `session_not_found` for a session or turn that is not there; `store_*`.
-pub(super) fn fork(store: &Store, parent: &SessionRef, turn: Option<EventId>) -> Result<Fork> {
+pub(super) fn fork(store: &dyn Store, parent: &SessionRef, turn: Option<EventId>) -> Result<Fork> {
     let id = store.find(parent)?;
     let fork = store
         .fork(id, turn, APP)
@@ -151,7 +150,7 @@ fn nothing_to_continue() -> Error {
 /// Returns the session used last, unless another process is using it: then "the last" may mean
 /// that one or the one before, and this is not the place to guess. A session that cannot be read
 /// is passed over: the list says why.
-fn latest(store: &Store) -> Result<SessionId> {
+fn latest(store: &dyn Store) -> Result<SessionId> {
     let read = store.ids()?.into_iter().filter_map(|id| {
         let snapshot = store.read(id, Extent::Context).ok()??;
         Some((snapshot.session.last_used(), id))

@@ -13,8 +13,8 @@ use crate::session::fold::{SaidTurn, Session};
 use crate::session::id::SessionRef;
 use crate::session::importance::{Said, scores};
 use crate::store::append::refuse_newer;
-use crate::store::read::Extent;
-use crate::store::{Store, not_found};
+use crate::store::snapshot::Extent;
+use crate::store::{self, not_found};
 use crate::warning::Warning;
 
 /// The reply most turns leave room for: the default of `--max_tokens`.
@@ -34,7 +34,7 @@ pub(super) struct Wanted<'a> {
 /// `session_*`, `store_*`; with a summary those of a server that cannot be asked.
 pub(super) fn run(wanted: &Wanted<'_>, invocation: &Invocation) -> Result<Outcome> {
     let reference = wanted.session;
-    let store = Store::open(invocation.store.path()?)?.ok_or_else(|| not_found(reference))?;
+    let store = store::open(&invocation.location()?)?.ok_or_else(|| not_found(reference))?;
     let id = store.find(reference)?;
     let snapshot = store
         .read(id, Extent::Context)?
@@ -86,6 +86,7 @@ pub(super) fn run(wanted: &Wanted<'_>, invocation: &Invocation) -> Result<Outcom
         let writer = writable.writer(id)?;
         let known = session.redactions();
         writer.append(snapshot, invocation.durability, |found| {
+            let horizon = horizon.clone();
             let horizon = horizon.with_summary(found.session.redactions() == known);
             let settings = found.session.settings.clone();
             Ok(vec![Body::Prune(horizon.event(found.session, settings))])

@@ -1,7 +1,6 @@
 //! The deliberate end of sessions: of those that were not used for a while, and of those that were
 //! named.
 
-use std::path::Path;
 use std::time::Duration;
 
 use super::{Answer, Outcome};
@@ -12,8 +11,8 @@ use crate::output::Purged;
 use crate::session::event::{Settings, Timestamp};
 use crate::session::fold::Session;
 use crate::session::id::SessionId;
-use crate::store::read::Extent;
-use crate::store::{Store, Writable, not_found};
+use crate::store::snapshot::Extent;
+use crate::store::{self, Location, Store, Writable, not_found};
 use crate::warning::Warning;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -21,37 +20,37 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Purges every session that was not used for so long, and drafts as old. A session with a turn
 /// under way is left and named.
 pub(super) fn run(which: &Purge, invocation: &Invocation) -> Result<Outcome> {
-    let root = invocation.store.path()?;
-    round(which, root, invocation.lock_timeout, &|| true)?.outcome()
+    let location = invocation.location()?;
+    round(which, &location, invocation.lock_timeout, &|| true)?.outcome()
 }
 
-/// Does the same for who comes back: the store at `root` as it is now, session after session for as
+/// Does the same for who comes back: the store as it is now, session after session for as
 /// long as `goes_on` says so.
 ///
 /// # Errors
 /// `store_*` when the store cannot be opened or listed.
 pub(super) fn round(
     which: &Purge,
-    root: &Path,
+    location: &Location,
     patience: Duration,
     goes_on: &dyn Fn() -> bool,
 ) -> Result<Round> {
     let mut gone = Gone::default();
-    if let Some(store) = Store::open(root)? {
+    if let Some(store) = store::open(location)? {
         let cut = Cut {
             which,
             now: clock::now(),
         };
-        let writable = writable(&store, !which.dry_run, patience)?;
+        let writable = writable(&*store, !which.dry_run, patience)?;
         if let Some(writable) = &writable {
-            sweep_drafts(&store, writable, |settings, made| {
+            sweep_drafts(&*store, &**writable, |settings, made| {
                 cut.reaches(settings, Some(made))
             })?;
         }
         for id in store.ids()?.into_iter().take_while(|_| goes_on()) {
             match store.read(id, Extent::History) {
                 Ok(Some(snapshot)) if cut.takes(&snapshot.session) => {
-                    gone.end(id, &store, writable.as_ref(), &which.asked, |now| {
+                    gone.end(id, &*store, writable.as_deref(), &which.asked, |now| {
                         cut.takes(now)
                     })?;
                 }
@@ -98,15 +97,17 @@ impl Round {
 /// Purges the sessions of these ids, and their drafts, if all of them are there.
 pub(super) fn delete(ids: &[SessionId], invocation: &Invocation) -> Result<Outcome> {
     let mut gone = Gone::default();
-    let store = Store::open(invocation.store.path()?)?.ok_or_else(|| not_found(ids[0]))?;
+    let store = store::open(&invocation.location()?)?.ok_or_else(|| not_found(ids[0]))?;
     for id in ids {
         if store.read(*id, Extent::Context)?.is_none() {
             return Err(not_found(id).session(id));
         }
     }
-    let writable = writable(&store, true, invocation.lock_timeout)?;
+    let writable = writable(&*store, true, invocation.lock_timeout)?;
     for id in ids {
-        gone.end(*id, &store, writable.as_ref(), "session delete", |_| true)?;
+        gone.end(*id, &*store, writable.as_deref(), "session delete", |_| {
+            true
+        })?;
     }
     if let Some(writable) = &writable {
         for found in store.drafts()?.into_iter().filter(|found| !found.under_way) {
@@ -123,10 +124,10 @@ pub(super) fn delete(ids: &[SessionId], invocation: &Invocation) -> Result<Outco
 
 /// Opens the store for writing, if it is to be written, and sweeps it.
 fn writable<'a>(
-    store: &'a Store,
+    store: &'a dyn Store,
     is_written: bool,
     patience: Duration,
-) -> Result<Option<Writable<'a>>> {
+) -> Result<Option<Box<dyn Writable + 'a>>> {
     if !is_written {
         return Ok(None);
     }
@@ -150,8 +151,8 @@ impl Gone {
     fn end(
         &mut self,
         id: SessionId,
-        store: &Store,
-        writable: Option<&Writable<'_>>,
+        store: &dyn Store,
+        writable: Option<&dyn Writable>,
         why: &str,
         goes: impl Fn(&Session) -> bool,
     ) -> Result<()> {
@@ -167,7 +168,7 @@ impl Gone {
             self.bytes += store.bytes_of(id);
             return Ok(());
         };
-        match writable.purge(id, why, goes) {
+        match writable.purge(id, why, &goes) {
             Ok(Some(receipt)) => {
                 self.sessions.push(id);
                 self.bytes += receipt.bytes;
@@ -253,7 +254,7 @@ impl Cut<'_> {
     }
 }
 
-fn is_under_way(store: &Store, id: SessionId) -> Result<bool> {
+fn is_under_way(store: &dyn Store, id: SessionId) -> Result<bool> {
     let drafts = store.drafts()?.into_iter().filter(|found| found.under_way);
     Ok(drafts
         .filter_map(|found| found.draft)
@@ -262,8 +263,8 @@ fn is_under_way(store: &Store, id: SessionId) -> Result<bool> {
 
 /// Removes drafts that nobody holds and that are as old as the sessions to go.
 fn sweep_drafts(
-    store: &Store,
-    writable: &Writable<'_>,
+    store: &dyn Store,
+    writable: &dyn Writable,
     goes: impl Fn(&Settings, Timestamp) -> bool,
 ) -> Result<()> {
     for found in store.drafts()?.into_iter().filter(|found| !found.under_way) {

@@ -29,7 +29,7 @@ pub(super) struct Recalled {
 pub(super) fn recall(
     results: &[ToolResult],
     session: &Session,
-    place: Option<(&Store, SessionId)>,
+    place: Option<(&dyn Store, SessionId)>,
 ) -> Result<Recalled> {
     let context = session.context();
     let mut recalled = Recalled {

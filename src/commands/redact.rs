@@ -18,8 +18,8 @@ use crate::session::redact::is_on_disk;
 use crate::session::seek::{Finding, Patterns, events_to_hide, seek};
 use crate::store::append::refuse_newer;
 use crate::store::draft::Rewritten;
-use crate::store::read::Extent;
-use crate::store::{Store, Writable, not_found};
+use crate::store::snapshot::Extent;
+use crate::store::{self, Store, Writable, not_found};
 use crate::warning::Warning;
 
 /// How many ids a message names; more sessions are `--all`.
@@ -43,19 +43,19 @@ pub(super) fn run(redact: &Redact, invocation: &Invocation) -> Result<Outcome> {
         failure: None,
         is_listed: false,
     };
-    if let Some(store) = Store::open(invocation.store.path()?)? {
-        let ids = chosen(&store, &redact.sessions)?;
+    if let Some(store) = store::open(&invocation.location()?)? {
+        let ids = chosen(&*store, &redact.sessions)?;
         let mut writable = None;
         for id in &ids {
-            if let Err(error) = work.in_session(*id, &store, &mut writable) {
+            if let Err(error) = work.in_session(*id, &*store, &mut writable) {
                 work.fail(*id, error);
             }
         }
-        work.in_drafts(&ids, &store)?;
+        work.in_drafts(&ids, &*store)?;
         if work.is_listed {
-            writing(&store, &mut writable, invocation)?.forget_index()?;
+            writing(&*store, &mut writable, invocation)?.forget_index()?;
         }
-        work.off_the_disk(&ids, &store)?;
+        work.off_the_disk(&ids, &*store)?;
     } else if let Selection::These(references) = &redact.sessions {
         return Err(not_found(&references[0]));
     }
@@ -84,7 +84,7 @@ fn patterns(redact: &Redact) -> Result<Patterns> {
 }
 
 /// Returns the sessions that are meant, each once. One that is not there may still have drafts.
-fn chosen(store: &Store, sessions: &Selection) -> Result<Vec<SessionId>> {
+fn chosen(store: &dyn Store, sessions: &Selection) -> Result<Vec<SessionId>> {
     let mut ids = match sessions {
         Selection::All => store.ids()?,
         Selection::These(references) => {
@@ -105,13 +105,13 @@ fn chosen(store: &Store, sessions: &Selection) -> Result<Vec<SessionId>> {
 }
 
 fn writing<'a, 's>(
-    store: &'s Store,
-    writable: &'a mut Option<Writable<'s>>,
+    store: &'s dyn Store,
+    writable: &'a mut Option<Box<dyn Writable + 's>>,
     invocation: &Invocation,
-) -> Result<&'a Writable<'s>> {
+) -> Result<&'a dyn Writable> {
     match writable {
-        Some(writable) => Ok(writable),
-        none => Ok(none.insert(store.for_writing(invocation.lock_timeout)?)),
+        Some(writable) => Ok(&**writable),
+        none => Ok(&**none.insert(store.for_writing(invocation.lock_timeout)?)),
     }
 }
 
@@ -131,10 +131,10 @@ impl Work<'_> {
     fn in_session<'s>(
         &mut self,
         id: SessionId,
-        store: &'s Store,
-        writable: &mut Option<Writable<'s>>,
+        store: &'s dyn Store,
+        writable: &mut Option<Box<dyn Writable + 's>>,
     ) -> Result<()> {
-        let entries = store.events(id)?;
+        let entries = store.events(id)?.entries;
         let session = fold(entries.clone());
         let mut found = self.find(&session, &entries);
         let mut on_disk = is_on_disk(&entries, &session);
@@ -205,7 +205,7 @@ impl Work<'_> {
         events_to_hide(&self.patterns, session, found)
     }
 
-    fn in_drafts(&mut self, ids: &[SessionId], store: &Store) -> Result<()> {
+    fn in_drafts(&mut self, ids: &[SessionId], store: &dyn Store) -> Result<()> {
         let drafts = store.drafts()?;
         let is_all = self.redact.sessions == Selection::All;
         let is_meant = |draft: &crate::store::draft::Draft| ids.contains(&draft.session);
@@ -228,7 +228,7 @@ impl Work<'_> {
     }
 
     /// Takes the bytes away where that is asked for, and tells where they may still be.
-    fn off_the_disk(&mut self, ids: &[SessionId], store: &Store) -> Result<()> {
+    fn off_the_disk(&mut self, ids: &[SessionId], store: &dyn Store) -> Result<()> {
         let redact = self.redact;
         if redact.compact && !redact.dry_run && !self.done.to_compact.is_empty() {
             let writable = store.for_writing(self.invocation.lock_timeout)?;
@@ -240,10 +240,10 @@ impl Work<'_> {
             }
         }
         for id in ids {
-            let files = store.damaged_files(*id)?.len();
+            let files = store.moved_aside(*id)?.len();
             if files > 0 && redact.drop_damaged && !redact.dry_run {
                 let writable = store.for_writing(self.invocation.lock_timeout)?;
-                writable.remove_damaged(*id)?;
+                writable.remove_moved_aside(*id)?;
             } else if files > 0 {
                 self.warnings.push(Warning::UnsearchedDamage {
                     session: *id,

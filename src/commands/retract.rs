@@ -9,8 +9,8 @@ use crate::session::fold::fold;
 use crate::session::id::Address;
 use crate::session::redact::is_on_disk;
 use crate::store::append::refuse_newer;
-use crate::store::read::Extent;
-use crate::store::{Store, not_found};
+use crate::store::snapshot::Extent;
+use crate::store::{self, not_found};
 
 /// Hides a turn, and takes its bytes off the disk if that is asked for. A second time nothing is
 /// written.
@@ -22,7 +22,7 @@ pub(super) fn run(retract: &Retract, invocation: &Invocation) -> Result<Outcome>
         session: reference,
         turn,
     } = &retract.turn;
-    let store = Store::open(invocation.store.path()?)?.ok_or_else(|| not_found(reference))?;
+    let store = store::open(&invocation.location()?)?.ok_or_else(|| not_found(reference))?;
     let id = store.find(reference)?;
     let snapshot = store
         .read(id, Extent::History)?
@@ -55,7 +55,7 @@ pub(super) fn run(retract: &Retract, invocation: &Invocation) -> Result<Outcome>
     } else {
         None
     };
-    let entries = store.events(id)?;
+    let entries = store.events(id)?.entries;
     let bytes_on_disk = is_on_disk(&entries, &fold(entries.clone()));
     let message = if bytes_on_disk {
         format!(

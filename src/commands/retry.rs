@@ -1,6 +1,6 @@
 //! Retrying: a turn that failed or was killed is asked for again, as its draft says.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::ask::Call;
@@ -13,8 +13,8 @@ use crate::prompt::attachments::Attached;
 use crate::prompt::{Rules, Source};
 use crate::session::id::{EventId, SessionId, SessionRef};
 use crate::store::draft::{Draft, FoundDraft};
-use crate::store::read::{Extent, Snapshot};
-use crate::store::{Store, not_found};
+use crate::store::snapshot::{Extent, Snapshot};
+use crate::store::{self, Location, Store, not_found};
 
 /// How many drafts are named where it is not clear which one is meant.
 const CANDIDATES: usize = 5;
@@ -40,9 +40,9 @@ pub(super) fn run(
     invocation: &Invocation,
     on_piece: &mut dyn FnMut(&Chunk),
 ) -> Result<Outcome> {
-    let root = invocation.store.path()?;
-    let store = Store::open(root)?.ok_or_else(|| not_found(wanted.session))?;
-    let (id, session) = choose(&store, wanted)?;
+    let location = invocation.location()?;
+    let store = store::open(&location)?.ok_or_else(|| not_found(wanted.session))?;
+    let (id, session) = choose(&*store, wanted)?;
     let writable = store.for_writing(invocation.lock_timeout)?;
     let held = writable
         .take_over_draft(id)
@@ -50,12 +50,12 @@ pub(super) fn run(
         .map_err(|error| error.session(session))?;
     let asked = turn_of(held.draft(), wanted);
     let call = Call::again(&asked, held.draft(), invocation)?;
-    let place = place(root, held.draft()).map_err(|error| error.session(session))?;
+    let place = place(&location, held.draft()).map_err(|error| error.session(session))?;
     turn::in_session(&call, place, Some(held), invocation, on_piece)
 }
 
 /// Returns the draft that is meant, and its session.
-fn choose(store: &Store, wanted: &Wanted<'_>) -> Result<(EventId, SessionId)> {
+fn choose(store: &dyn Store, wanted: &Wanted<'_>) -> Result<(EventId, SessionId)> {
     let mut found: Vec<(FoundDraft, SessionId)> = store
         .drafts()?
         .into_iter()
@@ -88,7 +88,7 @@ fn choose(store: &Store, wanted: &Wanted<'_>) -> Result<(EventId, SessionId)> {
 }
 
 /// Returns the error of a session without such a draft.
-fn no_draft(store: &Store, wanted: &Wanted<'_>) -> Result<Error> {
+fn no_draft(store: &dyn Store, wanted: &Wanted<'_>) -> Result<Error> {
     let hint = "session drafts lists what failed or was killed";
     if let Some(draft) = wanted.draft {
         let sentence = format!("the session {} has no draft {draft}", wanted.session);
@@ -147,8 +147,8 @@ fn turn_of(draft: &Draft, wanted: &Wanted<'_>) -> Turn {
 
 /// Returns the session of a draft, which a first turn that failed has not made. One that was to be
 /// a fork is forked again.
-fn place(root: &Path, draft: &Draft) -> Result<Place> {
-    let place = Place::find(&Memory::ContinueOrCreate(draft.session), root)?;
+fn place(location: &Location, draft: &Draft) -> Result<Place> {
+    let place = Place::find(&Memory::ContinueOrCreate(draft.session), location)?;
     let Some(from) = draft.forked_from else {
         return Ok(place);
     };
@@ -159,7 +159,7 @@ fn place(root: &Path, draft: &Draft) -> Result<Place> {
     };
     match store {
         Some(store) if !is_there => {
-            let origin = fork(store, &SessionRef::Full(from.session), from.turn)?;
+            let origin = fork(&**store, &SessionRef::Full(from.session), from.turn)?;
             Ok(Place {
                 origin: Origin::Forked(Box::new(origin)),
                 snapshot: Snapshot::default(),

@@ -13,8 +13,8 @@ use crate::output::found::{Found, FoundIn, FoundSession};
 use crate::progress::Progress;
 use crate::session::id::{EventId, SessionId};
 use crate::session::pattern::{Pattern, Role};
-use crate::store::search::{Hit, Piece, Wanted, search};
-use crate::store::{Store, not_found};
+use crate::store::search::{Hit, Piece, Wanted};
+use crate::store::{self, Store, not_found};
 use crate::warning::Warning;
 
 /// Searches all sessions, the newest first, or those that are named, and tells what is found as
@@ -34,9 +34,12 @@ pub(super) fn run(
         )
         .hint("--fixed takes it as a text")
     })?;
-    let store = Store::open(invocation.store.path()?)?.map(|store| store.telling(progress));
+    let mut store = store::open(&invocation.location()?)?;
+    if let Some(store) = &mut store {
+        store.telling(progress);
+    }
     let ids = match &store {
-        Some(store) => ids(store, wanted)?,
+        Some(store) => ids(&**store, wanted)?,
         None => match wanted.sessions.first() {
             Some(named) => return Err(not_found(named)),
             None => Vec::new(),
@@ -56,7 +59,7 @@ pub(super) fn run(
     })
 }
 
-fn ids(store: &Store, wanted: &SearchWanted) -> Result<Vec<SessionId>> {
+fn ids(store: &dyn Store, wanted: &SearchWanted) -> Result<Vec<SessionId>> {
     if wanted.sessions.is_empty() {
         let mut ids = store.ids()?;
         ids.reverse();
@@ -77,7 +80,7 @@ fn ids(store: &Store, wanted: &SearchWanted) -> Result<Vec<SessionId>> {
 
 /// A search that is about to be made.
 struct Search {
-    store: Option<Store>,
+    store: Option<Box<dyn Store>>,
     ids: Vec<SessionId>,
     pattern: Pattern,
     wanted: SearchWanted,
@@ -115,7 +118,7 @@ impl Stream for Search {
             print,
         };
         let steps = store.progress().begin("searching", self.ids.len());
-        search(store, &self.ids, &wanted, &mut |piece| {
+        store.search(&self.ids, &wanted, &mut |piece| {
             if matches!(piece, Piece::Done(..)) {
                 steps.step();
             }

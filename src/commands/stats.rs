@@ -12,9 +12,9 @@ use crate::progress::Progress;
 use crate::session::event::Timestamp;
 use crate::session::id::{EventId, SessionId};
 use crate::session::usage::Use;
-use crate::store::Store;
+use crate::store;
 use crate::store::draft::FoundDraft;
-use crate::store::figures::{self, Figures};
+use crate::store::figures::Figures;
 use crate::warning::Warning;
 
 /// Adds up the figures of all turns that are meant. A turn that several sessions have, because one
@@ -36,9 +36,9 @@ pub(super) fn run(
     };
     let mut bytes = 0;
     let mut failures = Failures::default();
-    if let Some(store) = Store::open(invocation.store.path()?)? {
-        let store = store.telling(progress);
-        figures::read(&store, &store.ids()?, &mut |id, read| {
+    if let Some(mut store) = store::open(&invocation.location()?)? {
+        store.telling(progress);
+        store.figures(&store.ids()?, &mut |id, read| {
             counting.session(id, read);
             ControlFlow::Continue(())
         });

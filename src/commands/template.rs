@@ -9,9 +9,9 @@ use crate::prompt;
 use crate::session::event::Settings;
 use crate::session::id::SessionRef;
 use crate::session::template::literal;
-use crate::store::read::Extent;
+use crate::store::snapshot::Extent;
 use crate::store::templates::{self, TemplateName};
-use crate::store::{Store, not_found};
+use crate::store::{self, Location, not_found};
 use crate::template::Template;
 use crate::warning::Warning;
 use std::path::Path;
@@ -29,7 +29,7 @@ pub(super) fn run(asked: &Templates, invocation: &Invocation) -> Result<Outcome>
             let template = find(root, name)?;
             Ok(report(TemplateInfo::new(name.to_string(), template)))
         }
-        Templates::Save(asked) => save(root, asked),
+        Templates::Save(asked) => save(root, asked, invocation),
         Templates::Delete(names) => delete(root, names),
     }
 }
@@ -65,9 +65,9 @@ fn list(root: &Path) -> Result<Outcome> {
     })
 }
 
-fn save(root: &Path, asked: &Save) -> Result<Outcome> {
+fn save(root: &Path, asked: &Save, invocation: &Invocation) -> Result<Outcome> {
     let mut settings = match &asked.from_session {
-        Some(reference) => of_session(root, reference)?,
+        Some(reference) => of_session(&invocation.location()?, reference)?,
         None => Settings::default(),
     };
     let system = asked.system.as_ref();
@@ -105,8 +105,8 @@ fn save(root: &Path, asked: &Save) -> Result<Outcome> {
 
 /// Returns what a session keeps and a template can have. What looks like a variable in its system
 /// prompt was said to the model as it is.
-fn of_session(root: &Path, reference: &SessionRef) -> Result<Settings> {
-    let store = Store::open(root)?.ok_or_else(|| not_found(reference))?;
+fn of_session(location: &Location, reference: &SessionRef) -> Result<Settings> {
+    let store = store::open(location)?.ok_or_else(|| not_found(reference))?;
     let id = store.find(reference)?;
     let snapshot = store.read(id, Extent::Context)?;
     let settings = snapshot.ok_or_else(|| not_found(id))?.session.settings;

@@ -3,8 +3,6 @@
 //! What can be refused is refused before the model is asked; a reply that arrived is reported
 //! even where it cannot be kept.
 
-use std::path::Path;
-
 use super::ask::{Asked, Call};
 use super::exchange::Exchange;
 use super::guards::{Guards, expect};
@@ -25,8 +23,8 @@ use crate::signals::Hold;
 use crate::store::append::{Writer, refuse_newer};
 use crate::store::draft::{Draft, OpenDraft, new_id};
 use crate::store::fork::Fork;
-use crate::store::read::Snapshot;
-use crate::store::{Durability, Store, Writable};
+use crate::store::snapshot::Snapshot;
+use crate::store::{self, Durability, Location, Store, Writable};
 use crate::warning::Warning;
 
 /// Takes a turn, or says what it would be.
@@ -44,7 +42,7 @@ pub(super) fn run(
     if turn.memory == Memory::None {
         return without_session(&call, invocation, on_piece);
     }
-    let place = Place::find(&turn.memory, invocation.store.path()?)?;
+    let place = Place::find(&turn.memory, &invocation.location()?)?;
     in_session(&call, place, None, invocation, on_piece)
 }
 
@@ -55,14 +53,11 @@ fn without_session(
 ) -> Result<Outcome> {
     let session = Session::default();
     let settings = call.settings(&session);
-    // A window that is remembered is made use of; a store that cannot be read is none.
-    let store = invocation
-        .store
-        .path()
-        .ok()
-        .and_then(|root| Store::open(root).ok())
-        .flatten();
-    let window = call.remembered(&settings, store.as_ref()).window;
+    // A window that is remembered is made use of; a store that cannot be read is none, and nobody is
+    // connected to for it.
+    let location = invocation.location().ok().filter(Location::is_at_hand);
+    let store = location.and_then(|location| store::open(&location).ok().flatten());
+    let window = call.remembered(&settings, store.as_deref()).window;
     let planned = call.plan(&settings, &session, false, window, 1.0)?;
     if call.turn.dry_run {
         return Ok(call.would_send(&planned, &settings, None));
@@ -112,8 +107,7 @@ pub(super) fn in_session(
     on_piece: &mut dyn FnMut(&Chunk),
 ) -> Result<Outcome> {
     let id = place.id;
-    let root = invocation.store.path()?;
-    let taken = Guards::take(call, &mut place, root);
+    let taken = Guards::take(call, &mut place, &invocation.location()?);
     let (guards, answered) = taken.map_err(|error| error.session(id))?;
     if let Some(said) = answered {
         if let Some(draft) = retried {
@@ -152,11 +146,14 @@ fn take(
         snapshot,
         ..
     } = place;
-    let store = store_for(store, invocation.store.path()?)?;
+    let store = match store {
+        Some(store) => store,
+        None => store::open_or_make(&invocation.location()?)?,
+    };
     let is_fresh = matches!(origin, Origin::Fresh);
-    let left_behind = is_fresh.then(|| left_behind(invocation, &store)).flatten();
+    let left_behind = is_fresh.then(|| left_behind(invocation, &*store)).flatten();
     let writable = store.for_writing(invocation.lock_timeout)?;
-    let target = Target::prepare(&writable, id, origin)?;
+    let target = Target::prepare(&*writable, id, origin)?;
     // From here on until the turn is stored a signal loses nothing: it ends the waiting for the
     // model and for the lock, with a draft of what had arrived.
     let _hold = Hold::new()?;
@@ -164,7 +161,7 @@ fn take(
         Some(draft) => draft,
         None => writable.draft(draft(call, id, &before.settings, target.forked_from()))?,
     };
-    let (asked, again) = match before.ask(call, planned, &store, on_piece) {
+    let (asked, again) = match before.ask(call, planned, &*store, on_piece) {
         Ok(asked) => asked,
         Err(failure) => {
             let error = failure.error.session(id);
@@ -178,7 +175,7 @@ fn take(
             return Err(error);
         }
     };
-    call.doubt_window(&before.settings, &store, &asked.reply);
+    call.doubt_window(&before.settings, &*store, &asked.reply);
 
     let withheld = call.withhold.reply(&asked.reply);
     let exchange = before.exchange(call, &asked.request, &withheld);
@@ -187,7 +184,7 @@ fn take(
     warnings.extend(left_behind);
     warnings.extend(call.unused_template(&before.session));
     warnings.extend(call.withhold.warning());
-    let kept = target.keep(keep, &writable, snapshot, invocation.durability);
+    let kept = target.keep(keep, &*writable, snapshot, invocation.durability);
     let parent = exchange.parent();
     let (status, failure) = match kept {
         Ok(kept) => {
@@ -217,13 +214,6 @@ fn take(
     })
 }
 
-fn store_for(store: Option<Store>, root: &Path) -> Result<Store> {
-    match store {
-        Some(store) => Ok(store),
-        None => Store::open_or_make(root),
-    }
-}
-
 /// What a turn is taken with: the session as it was, and what holds from the turn on.
 struct Before {
     session: Session,
@@ -236,7 +226,7 @@ struct Before {
 impl Before {
     fn of(call: &Call<'_>, place: &mut Place) -> Result<Self> {
         let settings = call.settings(&place.snapshot.session);
-        let remembered = call.remembered(&settings, place.store.as_ref());
+        let remembered = call.remembered(&settings, place.store.as_deref());
         // A budget that grew since turns left may bring them back: then all are to choose from.
         let again = call.has_grown(&settings, &place.snapshot.session, remembered.window);
         if again {
@@ -245,7 +235,10 @@ impl Before {
         let session = place.snapshot.session.clone();
         call.recall(
             &session,
-            place.store.as_ref().map(|store| (store, place.blobs_of())),
+            place
+                .store
+                .as_deref()
+                .map(|store| (store, place.blobs_of())),
         )?;
         Ok(Self {
             session,
@@ -266,7 +259,7 @@ impl Before {
         &'s self,
         call: &'s Call<'_>,
         mut planned: Planned<'s>,
-        store: &Store,
+        store: &dyn Store,
         on_piece: &mut dyn FnMut(&Chunk),
     ) -> std::result::Result<(Asked<'s>, bool), Box<Failure>> {
         let Self {
@@ -328,7 +321,7 @@ enum Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    fn prepare(writable: &'a Writable<'_>, id: SessionId, origin: Origin) -> Result<Self> {
+    fn prepare(writable: &'a dyn Writable, id: SessionId, origin: Origin) -> Result<Self> {
         Ok(match origin {
             Origin::Fresh => Self::New(id),
             Origin::Forked(fork) => Self::Fork(id, fork),
@@ -346,7 +339,7 @@ impl<'a> Target<'a> {
     fn keep(
         self,
         keep: Keep<'_>,
-        writable: &Writable<'_>,
+        writable: &dyn Writable,
         snapshot: Snapshot,
         durability: Durability,
     ) -> Result<Kept> {
@@ -434,7 +427,7 @@ fn choice(request: &Request<'_>, settings: &Settings, again: bool) -> Choice {
 
 /// Tells of sessions of the Python tool, before the first session is made here. Looking for them
 /// takes a microsecond, and the list of sessions is looked at only where there are some.
-fn left_behind(invocation: &Invocation, store: &Store) -> Option<Warning> {
+fn left_behind(invocation: &Invocation, store: &dyn Store) -> Option<Warning> {
     let mut places = invocation.old_databases.iter();
     let there = places.find(|path| path.is_file())?;
     let is_empty = store.is_empty().unwrap_or(false);

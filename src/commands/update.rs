@@ -14,8 +14,8 @@ use crate::session::event::{Body, Settings, Timestamp};
 use crate::session::fold::Session;
 use crate::session::id::SessionId;
 use crate::store::append::refuse_newer;
-use crate::store::read::{Extent, Snapshot};
-use crate::store::{Store, Writable, not_found};
+use crate::store::snapshot::{Extent, Snapshot};
+use crate::store::{self, Store, Writable, not_found};
 
 /// Changes every session that is meant. One that cannot be changed does not keep the others from
 /// it; the first such failure is told in the end.
@@ -31,10 +31,10 @@ pub(super) fn run(update: &Update, invocation: &Invocation) -> Result<Outcome> {
         ..Updates::default()
     };
     let mut failure = None;
-    if let Some(store) = Store::open(invocation.store.path()?)? {
+    if let Some(store) = store::open(&invocation.location()?)? {
         let mut writable = None;
-        for id in candidates(&store, update, &change)? {
-            match change.apply(id, &store, &mut writable, invocation) {
+        for id in candidates(&*store, update, &change)? {
+            match change.apply(id, &*store, &mut writable, invocation) {
                 Ok(Applied::Changed(changes)) => updates.updated.push(UpdatedSession {
                     session_id: id,
                     changes: *changes,
@@ -63,7 +63,7 @@ pub(super) fn run(update: &Update, invocation: &Invocation) -> Result<Outcome> {
 
 /// Returns the sessions to look at, each once: those that are named, or of all those the list does
 /// not rule out. One that cannot be listed is looked at, so that it is told.
-fn candidates(store: &Store, update: &Update, change: &Change<'_>) -> Result<Vec<SessionId>> {
+fn candidates(store: &dyn Store, update: &Update, change: &Change<'_>) -> Result<Vec<SessionId>> {
     let mut ids = match &update.sessions {
         Selection::These(references) => {
             let found = references.iter().map(|reference| {
@@ -128,8 +128,8 @@ impl<'a> Change<'a> {
     fn apply<'s>(
         &self,
         id: SessionId,
-        store: &'s Store,
-        writable: &mut Option<Writable<'s>>,
+        store: &'s dyn Store,
+        writable: &mut Option<Box<dyn Writable + 's>>,
         invocation: &Invocation,
     ) -> Result<Applied> {
         let Some(snapshot) = store.read(id, Extent::History)? else {
@@ -150,7 +150,7 @@ impl<'a> Change<'a> {
             Some(writable) => writable,
             none => none.insert(store.for_writing(invocation.lock_timeout)?),
         };
-        self.append(id, snapshot, writable, invocation)
+        self.append(id, snapshot, &**writable, invocation)
     }
 
     /// Decides once more under the lock and writes.
@@ -158,7 +158,7 @@ impl<'a> Change<'a> {
         &self,
         id: SessionId,
         snapshot: Snapshot,
-        writable: &Writable<'_>,
+        writable: &dyn Writable,
         invocation: &Invocation,
     ) -> Result<Applied> {
         let mut applied = Applied::Unchanged;

@@ -7,12 +7,8 @@ use crate::error::{Code, Error, Result};
 use crate::output::{Checked, Found, Mended, Verified};
 use crate::progress::Progress;
 use crate::session::id::{SessionId, SessionRef};
-use crate::store::repair::Repaired;
-use crate::store::verify::{Finding, Kind, Report};
-use crate::store::{Store, not_found};
-
-/// How often permissions are set right: a directory that was closed may have others beneath it.
-const DEPTH: usize = 3;
+use crate::store::verify::{Finding, Repaired, Report};
+use crate::store::{self, Store, not_found};
 
 /// Verifies the sessions that are named, or all of the store.
 ///
@@ -25,16 +21,16 @@ pub(super) fn run(
     progress: &Progress,
     invocation: &Invocation,
 ) -> Result<Outcome> {
-    let Some(store) = Store::open(invocation.store.path()?)? else {
+    let Some(mut store) = store::open(&invocation.location()?)? else {
         return match named.first() {
             Some(reference) => Err(not_found(reference)),
             None => Ok(outcome(Report::default(), repair.then(Vec::new), None)),
         };
     };
-    let store = store.telling(progress);
+    store.telling(progress);
     let ids = named
         .iter()
-        .map(|reference| find(&store, reference))
+        .map(|reference| find(&*store, reference))
         .collect::<Result<Vec<_>>>()?;
     let named = (!ids.is_empty()).then_some(ids.as_slice());
     let now = clock::now();
@@ -43,67 +39,19 @@ pub(super) fn run(
         return Ok(outcome(report, repair.then(Vec::new), None));
     }
     let mut repaired = Vec::new();
-    let failed = mend(&store, named, report, invocation, &mut repaired).err();
+    let patience = invocation.lock_timeout;
+    let failed = store.repair(named, report, patience, &mut repaired).err();
     Ok(outcome(store.verify(named, now)?, Some(repaired), failed))
 }
 
 /// A session to verify need not be one: whatever has its name can be looked at.
-fn find(store: &Store, reference: &SessionRef) -> Result<SessionId> {
+fn find(store: &dyn Store, reference: &SessionRef) -> Result<SessionId> {
     let id = store.find(reference)?;
     if store.has_name(id)? {
         Ok(id)
     } else {
         Err(not_found(reference).session(id))
     }
-}
-
-/// Puts right what can be: permissions first, since nothing is written to a store others may
-/// write to, and nothing read that is closed to its owner.
-fn mend(
-    store: &Store,
-    named: Option<&[SessionId]>,
-    mut report: Report,
-    invocation: &Invocation,
-    repaired: &mut Vec<Repaired>,
-) -> Result<()> {
-    for _ in 0..DEPTH {
-        let mut wrong = report.findings.iter().filter(|f| f.kind == Kind::WrongMode);
-        let before = repaired.len();
-        wrong.try_for_each(|finding| store.set_right_mode(finding).map(|r| repaired.push(r)))?;
-        if repaired.len() == before {
-            break;
-        }
-        report = store.verify(named, clock::now())?;
-    }
-    let writable = store.for_writing(invocation.lock_timeout)?;
-    let mut sessions: Vec<SessionId> = report
-        .findings
-        .iter()
-        .filter(|finding| is_mended_in_its_session(finding))
-        .filter_map(|finding| finding.session)
-        .collect();
-    sessions.dedup();
-    for id in sessions {
-        repaired.extend(writable.repair(id).map_err(|error| error.session(id))?);
-    }
-    let of_receipts = |finding: &Finding| {
-        finding.session.is_none() && matches!(finding.kind, Kind::DamagedReceipt | Kind::TornTail)
-    };
-    if report.findings.iter().any(of_receipts) {
-        repaired.extend(writable.repair_receipts()?);
-    }
-    Ok(())
-}
-
-fn is_mended_in_its_session(finding: &Finding) -> bool {
-    matches!(
-        finding.kind,
-        Kind::DamagedLine
-            | Kind::TornTail
-            | Kind::ConflictingEvent
-            | Kind::NotAFile
-            | Kind::NotADirectory
-    )
 }
 
 fn outcome(report: Report, repaired: Option<Vec<Repaired>>, failed: Option<Error>) -> Outcome {
@@ -152,7 +100,7 @@ fn found(finding: Finding) -> Found {
     Found {
         kind: finding.kind.name(),
         session_id: finding.session,
-        path: finding.path,
+        path: finding.place,
         offset: finding.offset,
         bytes: finding.bytes,
         message: finding.message,
@@ -163,7 +111,7 @@ fn mended(repaired: Repaired) -> Mended {
     Mended {
         kind: repaired.kind.name(),
         session_id: repaired.session,
-        path: repaired.path,
+        path: repaired.place,
         offset: repaired.damage.as_ref().map(|damage| damage.offset),
         bytes: repaired.damage.as_ref().map(|damage| damage.bytes),
         moved_to: repaired.moved_to,

@@ -1,6 +1,5 @@
 //! Events as they are appended, whichever process does it.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::{Answer, Outcome};
@@ -10,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::session::id::{SessionId, SessionRef};
 use crate::signals::Hold;
 use crate::store::follow::Follower;
-use crate::store::{Store, not_found};
+use crate::store::{self, not_found};
 
 /// The shortest time between two looks.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -22,9 +21,8 @@ const RATIO: u32 = 10;
 /// A watch over a session, or all of them. Whoever prints looks again and again.
 #[derive(Debug)]
 pub struct Watch {
-    root: PathBuf,
     only: Option<SessionId>,
-    follower: Follower,
+    follower: Box<dyn Follower>,
     signals: Hold,
     pause: Duration,
 }
@@ -35,9 +33,9 @@ pub(super) fn run(
     from_start: bool,
     invocation: &Invocation,
 ) -> Result<Outcome> {
-    let root = invocation.store.path()?.to_owned();
+    let location = invocation.location()?;
     let signals = Hold::new()?;
-    let store = Store::open(&root)?;
+    let store = store::open(&location)?;
     let only = named
         .map(|reference| {
             let store = store.as_ref().ok_or_else(|| not_found(reference))?;
@@ -49,14 +47,12 @@ pub(super) fn run(
             }
         })
         .transpose()?;
-    let follower = match &store {
-        Some(store) if !from_start => Follower::from_now(store, only)?,
-        _ => Follower::default(),
-    };
     let watch = Watch {
-        root,
         only,
-        follower,
+        follower: match store {
+            Some(store) => store.follow(only, from_start)?,
+            None => store::follow(&location, only, from_start)?,
+        },
         signals,
         pause: PAUSE,
     };
@@ -78,10 +74,7 @@ impl Watch {
             return Err(self.named(error));
         }
         let began = Instant::now();
-        // Opened anew each time: it may be made, moved or restored meanwhile.
-        if let Some(store) = Store::open(&self.root)? {
-            self.follower.look(&store, self.only, clock::now(), tell)?;
-        }
+        self.follower.look(clock::now(), tell)?;
         self.pause = PAUSE.max(began.elapsed() * RATIO);
         Ok(())
     }

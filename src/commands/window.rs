@@ -22,7 +22,7 @@ pub(super) struct Remembered {
 }
 
 /// Returns what is remembered of a model's window.
-pub(super) fn recall(client: &Client, model: &str, store: &Store) -> Remembered {
+pub(super) fn recall(client: &Client, model: &str, store: &dyn Store) -> Remembered {
     let known = store.model(&client.host().to_string(), model);
     let is_fresh = known
         .as_ref()
@@ -42,7 +42,7 @@ pub(super) fn recall(client: &Client, model: &str, store: &Store) -> Remembered 
 pub(super) fn ask(
     client: &Client,
     model: &str,
-    store: &Store,
+    store: &dyn Store,
     remembered: Option<u64>,
 ) -> Result<Option<u64>> {
     let shown = match client.show(model) {
@@ -73,7 +73,7 @@ const LONG_LOAD: u64 = 1_000_000_000;
 
 /// Has the window asked for again with the next turn, if the model was loaded anew for this one:
 /// it may be another by the same name.
-pub(super) fn doubt(client: &Client, model: &str, store: &Store, usage: &Usage) {
+pub(super) fn doubt(client: &Client, model: &str, store: &dyn Store, usage: &Usage) {
     let host = client.host().to_string();
     if usage.load_duration.is_some_and(|load| load >= LONG_LOAD)
         && let Some(known) = store.model(&host, model)
@@ -103,7 +103,7 @@ fn ends_the_turn(code: Code) -> bool {
 }
 
 /// Remembers a window the server turned out to have when it refused a request.
-pub(super) fn correct(client: &Client, model: &str, store: &Store, window: u64) {
+pub(super) fn correct(client: &Client, model: &str, store: &dyn Store, window: u64) {
     let known = Model {
         context_length: Some(window),
         modified_at: None,

@@ -13,7 +13,7 @@ use super::{Item, Lines, Take};
 use crate::error::Result;
 use crate::session::event::{Body, Event};
 use crate::session::id::SessionId;
-use crate::store::layout::is_blob_name;
+use crate::store::blobs::is_blob_name;
 
 /// The line a session begins with.
 #[derive(Debug, Deserialize)]

@@ -12,8 +12,7 @@ use super::workspace::{Opened, Workspace};
 use super::{listing, render, search};
 use crate::error::{Code, Error, Result};
 use crate::session::event::{Reference, ReferenceStatus};
-use crate::store::append::too_long;
-use crate::store::log::LONGEST_LINE;
+use crate::store::append::{LONGEST_LINE, too_long};
 use crate::warning::Warning;
 
 /// How references are resolved.

@@ -28,8 +28,7 @@ pub use expand::{Expanded, Rules, expand};
 
 use crate::error::{Code, Error, Result};
 use crate::json;
-use crate::store::append::too_long;
-use crate::store::log::LONGEST_LINE;
+use crate::store::append::{LONGEST_LINE, too_long};
 
 /// Where the user's message comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]

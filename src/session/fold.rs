@@ -99,6 +99,15 @@ impl Default for Session {
 
 /// Folds a set of events into the session they describe.
 pub fn fold(entries: impl IntoIterator<Item = Entry>) -> Session {
+    let mut session = Session::default();
+    for entry in one_of_each(entries).into_values() {
+        session.apply(entry.event);
+    }
+    session
+}
+
+/// Returns a set of events by id, of each id the one that counts.
+pub fn one_of_each(entries: impl IntoIterator<Item = Entry>) -> BTreeMap<EventId, Entry> {
     let mut by_id: BTreeMap<EventId, Entry> = BTreeMap::new();
     for entry in entries {
         match by_id.get(&entry.event.id) {
@@ -106,11 +115,7 @@ pub fn fold(entries: impl IntoIterator<Item = Entry>) -> Session {
             _ => drop(by_id.insert(entry.event.id, entry)),
         }
     }
-    let mut session = Session::default();
-    for entry in by_id.into_values() {
-        session.apply(entry.event);
-    }
-    session
+    by_id
 }
 
 /// Folds the events from the end of a log back to its newest horizon, with all turns from there on

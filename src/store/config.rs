@@ -7,8 +7,8 @@
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use super::files::layout::CONFIG;
 use super::files::{Trust, open_own};
-use super::layout::CONFIG;
 use crate::error::{Code, Error, Result};
 
 /// The largest file that is read, in bytes.

@@ -1,288 +1,130 @@
-//! Following: events as they come into the logs, whoever appends them.
+//! Following: events as they come into the store, whoever appends them.
 //!
-//! Whatever has changed is found by looking: one stat for a session's directory and one for each
-//! of its logs, 1.5 µs each. No lock is taken and nothing is written. An event is told once, by
-//! its id: when a log is replaced (compaction), copied in or merged it is read again, and what
-//! was told or was there at the beginning is known. Half an event is none: a line counts when it
-//! is whole, and a proper prefix of one never is. What is redacted is told without what is hidden.
+//! An event is told once, by its id, without what is hidden of it when it is told. No lock is
+//! taken and nothing is written.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
-use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom};
-
-use rustix::fs::{FileType, Stat};
+use std::fmt;
 
 use super::Store;
-use super::files::{Access, Dir, Doing};
-use super::layout::is_log_name;
-use super::log::{Damage, FromStart, Sink, scan};
-use super::read::Mark;
-use super::verify::logs;
 use crate::error::Result;
-use crate::session::event::{Body, Event, Timestamp};
+use crate::session::event::{Body, Timestamp};
+use crate::session::fold::Entry;
 use crate::session::id::{EventId, SessionId};
 use crate::session::redact::Hidden;
 
-/// How long after its last change a directory is listed anew at each look: two changes within
-/// one tick of the file system's clock look like one.
-const UNSETTLED_MS: u64 = 2_000;
+/// Is told an event of a session, as its line.
+pub type Tell<'a> = dyn FnMut(SessionId, &[u8]) + 'a;
 
-/// The sessions that are followed, and how far.
-#[derive(Debug, Default)]
-pub struct Follower {
-    followed: BTreeMap<SessionId, Followed>,
+/// Who follows a store, and how far that is.
+pub trait Follower: fmt::Debug {
+    /// Returns how many sessions are followed.
+    fn sessions(&self) -> usize;
+
+    /// Tells every event that has come since the last look, in the order of each session.
+    ///
+    /// # Errors
+    /// When the sessions cannot be listed, or the only one that is followed cannot be read.
+    fn look(&mut self, now: Timestamp, tell: &mut Tell<'_>) -> Result<()>;
 }
 
-/// How far one session was read.
+/// What is known of the events of one session.
 #[derive(Debug, Default)]
-struct Followed {
+pub struct Followed {
     /// Every event that was told, or was there at the beginning.
     known: HashSet<EventId>,
     /// What is hidden of them, or of what is yet to come: a merge may bring the text back.
     hidden: BTreeMap<EventId, Hidden>,
-    logs: BTreeMap<String, Followable>,
-    directory: Option<Stamp>,
-}
-
-/// How far one log was read.
-#[derive(Debug, Default)]
-struct Followable {
-    stamp: Option<Stamp>,
-    mark: Option<Mark>,
-}
-
-/// What changes when a file or directory does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    identity: (u64, u64),
-    size: i64,
-    modified: (i64, u64),
-    changed: (i64, u64),
-}
-
-impl Stamp {
-    fn of(stat: &Stat) -> Self {
-        Self {
-            identity: (stat.st_dev, stat.st_ino),
-            size: stat.st_size,
-            modified: (stat.st_mtime, stat.st_mtime_nsec),
-            changed: (stat.st_ctime, stat.st_ctime_nsec),
-        }
-    }
-
-    /// Tells whether another change could still look the same.
-    fn is_unsettled(&self, now: Timestamp) -> bool {
-        let modified = u64::try_from(self.modified.0).unwrap_or(0) * 1000;
-        modified + UNSETTLED_MS > now.as_ms()
-    }
-}
-
-impl Follower {
-    /// Begins with what is in the store now: none of that is told.
-    ///
-    /// # Errors
-    /// When the sessions cannot be listed. One that cannot be read has nothing known of it.
-    pub fn from_now(store: &Store, only: Option<SessionId>) -> Result<Self> {
-        // How long each log is, quickly, is what "now" means; then what is in them.
-        let mut found = Vec::new();
-        for id in chosen(store, only)? {
-            let Ok(dir) = store.sessions.open_dir(&id.to_string()) else {
-                continue;
-            };
-            for name in logs(&dir).unwrap_or_default() {
-                if let Ok(stat) = dir.stat(&name) {
-                    found.push((id, name, stat));
-                }
-            }
-        }
-        let mut follower = Self::default();
-        for (id, name, stat) in found {
-            let followed = follower.followed.entry(id).or_default();
-            if let Ok(mark) = followed.learn(&store.sessions, id, &name, &stat) {
-                let log = Followable {
-                    stamp: None,
-                    mark: Some(mark),
-                };
-                followed.logs.insert(name, log);
-            }
-        }
-        Ok(follower)
-    }
-
-    /// Returns how many sessions are followed.
-    #[must_use]
-    pub fn sessions(&self) -> usize {
-        self.followed.len()
-    }
-
-    /// Tells every event that has come since the last look, in the order of each log.
-    ///
-    /// # Errors
-    /// When the sessions cannot be listed, or the only one that is followed cannot be read.
-    pub fn look(
-        &mut self,
-        store: &Store,
-        only: Option<SessionId>,
-        now: Timestamp,
-        tell: &mut dyn FnMut(SessionId, &[u8]),
-    ) -> Result<()> {
-        for id in chosen(store, only)? {
-            let followed = self.followed.entry(id).or_default();
-            let looked = followed.look(&store.sessions, id, now, tell);
-            // One session that cannot be read is not the end of the others; `verify` tells it.
-            if only.is_some() {
-                looked.doing("read", store.sessions.path_of(id.to_string()))?;
-            }
-        }
-        Ok(())
-    }
-}
-
-fn chosen(store: &Store, only: Option<SessionId>) -> Result<Vec<SessionId>> {
-    only.map_or_else(|| store.ids(), |id| Ok(vec![id]))
 }
 
 impl Followed {
-    /// Takes note of the events a log had when it was `stat`.
-    fn learn(
-        &mut self,
-        sessions: &Dir,
-        id: SessionId,
-        name: &str,
-        stat: &Stat,
-    ) -> io::Result<Mark> {
-        let file = sessions
-            .open_dir(&id.to_string())?
-            .open_file(name, Access::Read)?;
-        let same = Stamp::of(stat).identity == super::files::identity(&file)?;
-        let len = if same {
-            u64::try_from(stat.st_size).unwrap_or(0)
-        } else {
-            file.metadata()?.len()
-        };
-        let mut news = News {
-            known: &mut self.known,
-            hidden: &self.hidden,
-            id,
-            tell: &mut |_, _| {},
-        };
-        let scanned = scan(FromStart::of(&file).take(len), 0, &mut news)?;
-        scan(
-            FromStart::of(&file).take(len),
-            0,
-            &mut Hides(&mut self.hidden),
-        )?;
-        Mark::set(&file, scanned.consumed)
+    /// Takes note of events without telling them.
+    pub fn learn(&mut self, entries: &[Entry]) {
+        self.hide(entries);
+        self.known
+            .extend(entries.iter().map(|entry| entry.event.id));
     }
 
-    fn look(
-        &mut self,
-        sessions: &Dir,
-        id: SessionId,
-        now: Timestamp,
-        tell: &mut dyn FnMut(SessionId, &[u8]),
-    ) -> io::Result<()> {
-        let name = id.to_string();
-        let stat = match sessions.stat(&name) {
-            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => stat,
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            // Purged, or not made yet. What was told of it stays known: it may come back.
-            _ => {
-                self.logs.clear();
-                self.directory = None;
-                return Ok(());
+    /// Tells those of the events that are not known yet; whatever is hidden by any of them is
+    /// hidden in all.
+    pub fn tell(&mut self, id: SessionId, entries: &[Entry], tell: &mut Tell<'_>) {
+        self.hide(entries);
+        for Entry { event, raw } in entries {
+            if self.known.insert(event.id) {
+                let hidden = self.hidden.get(&event.id);
+                let shown = hidden.map_or(Cow::Borrowed(&**raw), |hidden| hidden.show_line(raw));
+                tell(id, &shown);
             }
+        }
+    }
+
+    fn hide(&mut self, entries: &[Entry]) {
+        for entry in entries {
+            if let Body::Redact(redact) = &entry.event.body
+                && !self.known.contains(&entry.event.id)
+            {
+                self.hidden.entry(redact.turn).or_default().add(redact);
+            }
+        }
+    }
+}
+
+/// A follower of any store: at each look it reads all events of the sessions that are followed. A
+/// store that can ask for the new ones has one of its own.
+#[derive(Debug)]
+pub struct Reading<S: ?Sized> {
+    store: Box<S>,
+    only: Option<SessionId>,
+    followed: BTreeMap<SessionId, Followed>,
+}
+
+impl<S: Store + ?Sized> Reading<S> {
+    /// Begins with what is in the store now, of which nothing is told, or with nothing.
+    ///
+    /// # Errors
+    /// When the sessions cannot be listed. One that cannot be read has nothing known of it.
+    pub fn new(store: Box<S>, only: Option<SessionId>, from_start: bool) -> Result<Self> {
+        let mut reading = Self {
+            store,
+            only,
+            followed: BTreeMap::new(),
         };
-        let stamp = Stamp::of(&stat);
-        if self.directory != Some(stamp) || stamp.is_unsettled(now) {
-            let names = sessions.open_dir(&name)?.names()?;
-            self.logs.retain(|log, _| names.contains(log));
-            for log in names.into_iter().filter(|log| is_log_name(log)) {
-                self.logs.entry(log).or_default();
+        if !from_start {
+            for id in reading.chosen()? {
+                let followed = reading.followed.entry(id).or_default();
+                if let Ok(events) = reading.store.events(id) {
+                    followed.learn(&events.entries);
+                }
             }
-            self.directory = Some(stamp);
         }
-        let mut changed = Vec::new();
-        for (log, followable) in &self.logs {
-            // A path of two parts, and nothing but a hint: what is read is opened step by step.
-            let stamp = match sessions.stat(&format!("{name}/{log}")) {
-                Ok(stat) => Stamp::of(&stat),
-                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-                Err(e) => return Err(e),
-            };
-            if followable.stamp == Some(stamp) {
-                continue;
-            }
-            let opened = sessions
-                .open_dir(&name)
-                .and_then(|dir| dir.open_file(log, Access::Read));
-            let file = match opened {
-                Ok(file) => file,
-                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-                Err(e) => return Err(e),
-            };
-            // Whatever is hidden anywhere is known before anything is told.
-            followable.read_on(&file, &mut Hides(&mut self.hidden))?;
-            changed.push((log.clone(), file, stamp));
-        }
-        for (log, file, stamp) in changed {
-            let mut news = News {
-                known: &mut self.known,
-                hidden: &self.hidden,
-                id,
-                tell: &mut *tell,
-            };
-            if let Some(followable) = self.logs.get_mut(&log) {
-                let consumed = followable.read_on(&file, &mut news)?;
-                followable.mark = Some(Mark::set(&file, consumed)?);
-                followable.stamp = Some(stamp);
+        Ok(reading)
+    }
+
+    fn chosen(&self) -> Result<Vec<SessionId>> {
+        self.only
+            .map_or_else(|| self.store.ids(), |id| Ok(vec![id]))
+    }
+}
+
+impl<S: Store + ?Sized> Follower for Reading<S> {
+    fn sessions(&self) -> usize {
+        self.followed.len()
+    }
+
+    fn look(&mut self, _: Timestamp, tell: &mut Tell<'_>) -> Result<()> {
+        for id in self.chosen()? {
+            match self.store.events(id) {
+                Ok(mut events) => {
+                    events.entries.sort_by_key(|entry| entry.event.id);
+                    let followed = self.followed.entry(id).or_default();
+                    followed.tell(id, &events.entries, tell);
+                }
+                Err(error) if self.only.is_some() => return Err(error),
+                // One session that cannot be read is not the end of the others.
+                Err(_) => {}
             }
         }
         Ok(())
     }
-}
-
-impl Followable {
-    /// Reads what a log has more than when it was last read; all of it, if it is another one.
-    /// Returns how far that was.
-    fn read_on(&self, mut file: &File, sink: &mut impl Sink) -> io::Result<u64> {
-        let same = self.mark.as_ref().filter(|mark| mark.holds(file));
-        let from = same.map_or(0, Mark::consumed);
-        file.seek(SeekFrom::Start(from))?;
-        Ok(scan(file, from, sink)?.consumed)
-    }
-}
-
-/// Takes note of what is hidden.
-struct Hides<'a>(&'a mut BTreeMap<EventId, Hidden>);
-
-impl Sink for Hides<'_> {
-    fn event(&mut self, event: Event, _: &[u8], _: u64) {
-        if let Body::Redact(redact) = event.body {
-            self.0.entry(redact.turn).or_default().add(&redact);
-        }
-    }
-
-    fn damage(&mut self, _: Damage) {}
-}
-
-/// Tells the events that are not known yet.
-struct News<'a> {
-    known: &'a mut HashSet<EventId>,
-    hidden: &'a BTreeMap<EventId, Hidden>,
-    id: SessionId,
-    tell: &'a mut dyn FnMut(SessionId, &[u8]),
-}
-
-impl Sink for News<'_> {
-    fn event(&mut self, event: Event, raw: &[u8], _: u64) {
-        if self.known.insert(event.id) {
-            let hidden = self.hidden.get(&event.id);
-            let shown = hidden.map_or(Cow::Borrowed(raw), |hidden| hidden.show_line(raw));
-            (self.tell)(self.id, &shown);
-        }
-    }
-
-    fn damage(&mut self, _: Damage) {}
 }

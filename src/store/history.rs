@@ -4,24 +4,62 @@
 //! Nothing that was redacted or retracted is in it: lines are as a compaction would write them.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io;
+use std::fmt;
+use std::io::Read;
 
-use super::Store;
-use super::blobs;
-use super::files::{Access, Dir, Doing};
-use super::layout::{BLOBS, is_blob_name};
-use super::lines::{Line, Logs};
-use crate::error::Result;
+use super::blobs::names_in;
+use crate::error::{Code, Error, Result};
 use crate::session::attachment::Blob;
 use crate::session::event::{Body, Event, Timestamp};
 use crate::session::fold::{SaidTurn, Session};
-use crate::session::id::SessionId;
+use crate::session::id::{EventId, SessionId};
 use crate::session::redact::without_field;
+
+/// The lines of a session as it was at one moment, each id once, in the order of ids: of several
+/// that one id has, the line the fold takes.
+pub trait Lines: fmt::Debug {
+    /// Returns how many there are.
+    fn len(&self) -> usize;
+
+    /// Tells whether there is none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Returns the id of one of them.
+    fn id(&self, n: usize) -> EventId;
+
+    /// Tells whether it is a turn.
+    fn is_turn(&self, n: usize) -> bool;
+
+    /// Returns the line, without a newline.
+    ///
+    /// # Errors
+    /// `store_*`.
+    fn raw(&self, n: usize) -> Result<Vec<u8>>;
+
+    /// Returns the names of the blobs there are, sorted.
+    ///
+    /// # Errors
+    /// When they cannot be listed.
+    fn blobs(&self) -> Result<Vec<String>>;
+
+    /// Reads a blob that a turn names.
+    ///
+    /// # Errors
+    /// Why it cannot be used, in words, as [`super::Store::read_blob`].
+    fn read_blob(&self, blob: &Blob) -> std::result::Result<Vec<u8>, String>;
+
+    /// Opens a blob. Returns how many bytes it has, and them.
+    ///
+    /// # Errors
+    /// `store_*`.
+    fn blob(&self, name: &str) -> Result<(u64, Box<dyn Read + '_>)>;
+}
 
 /// A session that is gone through.
 #[derive(Debug)]
-pub struct History {
+pub struct History<'a> {
     /// The session.
     pub id: SessionId,
     /// What its events make of it, the turns left aside.
@@ -30,60 +68,42 @@ pub struct History {
     pub created: Timestamp,
     /// How many turns it has that are not retracted.
     pub turns: u64,
-    /// How many places of its logs are damaged.
+    /// How many places of it are damaged.
     pub damaged: usize,
-    dir: Dir,
-    logs: Logs,
-    lines: Vec<Line>,
+    lines: Box<dyn Lines + 'a>,
 }
 
-impl Store {
-    /// Opens the history of a session as it is now; what is appended later is not in it. `None`
-    /// where there is no such session.
+impl<'a> History<'a> {
+    /// Returns the history that lines make; `None` where there is none. `damaged` is how many
+    /// places beside them are no events.
     ///
     /// # Errors
-    /// When it is there and cannot be read.
-    pub fn history(&self, id: SessionId) -> Result<Option<History>> {
-        let name = id.to_string();
-        let dir = match self.sessions.open_dir(&name) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            opened => opened.doing("open the session", self.sessions.path_of(&name))?,
-        };
-        let logs = Logs::open(&dir)?;
-        let mut found = logs.read()?;
-        // What is being written is no damage.
-        let damaged = found.damage.len() - usize::from(found.torn.is_some());
-        logs.keep_one_of_each(&mut found.lines)?;
-        let Some(first) = found.lines.first() else {
+    /// When a line cannot be read.
+    pub fn of(id: SessionId, lines: Box<dyn Lines + 'a>, damaged: usize) -> Result<Option<Self>> {
+        if lines.is_empty() {
             return Ok(None);
-        };
-        let created = logs.event(first)?.ts;
-        let mut session = Session {
-            version: found.version,
-            ..Session::default()
-        };
-        for line in found.lines.iter().filter(|line| !line.is_turn) {
-            session.apply(logs.event(line)?);
+        }
+        let created = event(&*lines, 0, id)?.ts;
+        let mut session = Session::default();
+        for n in (0..lines.len()).filter(|n| !lines.is_turn(*n)) {
+            session.apply(event(&*lines, n, id)?);
         }
         session.created = Some(created);
-        let is_shown = |line: &&Line| {
-            line.is_turn && !session.hidden.get(&line.id).is_some_and(|h| h.is_whole())
+        let is_shown = |n: &usize| {
+            let hidden = session.hidden.get(&lines.id(*n));
+            lines.is_turn(*n) && !hidden.is_some_and(|hidden| hidden.is_whole())
         };
-        let turns = found.lines.iter().filter(is_shown).count() as u64;
-        Ok(Some(History {
+        let turns = (0..lines.len()).filter(is_shown).count() as u64;
+        Ok(Some(Self {
             id,
             session,
             created,
             turns,
             damaged,
-            dir,
-            logs,
-            lines: found.lines,
+            lines,
         }))
     }
-}
 
-impl History {
     /// Returns how many events there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -98,9 +118,9 @@ impl History {
 
     /// Returns every line, each id once, in the order of ids, without newlines.
     pub fn lines(&self) -> impl Iterator<Item = Result<String>> {
-        self.lines.iter().map(|line| {
-            let raw = self.logs.raw(line)?;
-            let shown = self.without_hidden(line, &raw).unwrap_or(raw);
+        (0..self.lines.len()).map(|n| {
+            let raw = self.lines.raw(n)?;
+            let shown = self.without_hidden(n, &raw).unwrap_or(raw);
             Ok(match String::from_utf8(shown) {
                 Ok(text) => text,
                 Err(other) => String::from_utf8_lossy(other.as_bytes()).into_owned(),
@@ -109,13 +129,13 @@ impl History {
     }
 
     /// Returns a line without what is hidden in it; `None` where that is nothing.
-    fn without_hidden(&self, line: &Line, raw: &[u8]) -> Option<Vec<u8>> {
+    fn without_hidden(&self, n: usize, raw: &[u8]) -> Option<Vec<u8>> {
         if self.session.hidden.is_empty() {
             return None;
         }
-        let hidden = self.session.hidden.get(&line.id);
+        let hidden = self.session.hidden.get(&self.lines.id(n));
         let masked = hidden.and_then(|hidden| hidden.mask_line(raw));
-        if line.is_turn {
+        if self.lines.is_turn(n) {
             return masked;
         }
         // A summary of a turn that was redacted later may say what is hidden.
@@ -129,16 +149,16 @@ impl History {
     /// Returns every turn that is not retracted, in the order they were said, without what is
     /// hidden of it.
     pub fn turns(&self) -> impl Iterator<Item = Result<SaidTurn>> {
-        let turns = self.lines.iter().filter(|line| line.is_turn);
-        turns.filter_map(|line| self.turn(line).transpose())
+        let turns = (0..self.lines.len()).filter(|n| self.lines.is_turn(*n));
+        turns.filter_map(|n| self.turn(n).transpose())
     }
 
-    fn turn(&self, line: &Line) -> Result<Option<SaidTurn>> {
+    fn turn(&self, n: usize) -> Result<Option<SaidTurn>> {
         let Event {
             id, ts, at, body, ..
-        } = self.logs.event(line)?;
+        } = event(&*self.lines, n, self.id)?;
         let Body::Turn(turn) = body else {
-            return Err(self.logs.changed("a turn is none any more"));
+            return Err(changed(self.id, "a turn is none any more"));
         };
         let shown = match self.session.hidden.get(&id) {
             Some(hidden) => hidden.clone().hide_turn(*turn),
@@ -153,20 +173,13 @@ impl History {
     /// # Errors
     /// When they cannot be listed, or a line cannot be read.
     pub fn blobs(&self) -> Result<Vec<String>> {
-        let blobs = match self.dir.open_dir(BLOBS) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            opened => opened.doing("open", self.dir.path_of(BLOBS))?,
-        };
-        let mut there = blobs.names().doing("list", blobs.path())?;
-        there.retain(|name| is_blob_name(name));
+        let mut there = self.lines.blobs()?;
         if there.is_empty() {
             return Ok(there);
         }
         let mut named = BTreeSet::new();
         for line in self.lines() {
-            let line = line?;
-            let words = line.split(|c: char| !c.is_ascii_hexdigit());
-            named.extend(words.filter(|word| is_blob_name(word)).map(str::to_owned));
+            named.extend(names_in(line?.as_bytes()).map(str::to_owned));
         }
         there.retain(|name| named.contains(name));
         Ok(there)
@@ -175,17 +188,30 @@ impl History {
     /// Reads a blob that a turn names.
     ///
     /// # Errors
-    /// Why it cannot be used, in words, as [`Store::read_blob`].
+    /// Why it cannot be used, in words, as [`super::Store::read_blob`].
     pub fn read_blob(&self, blob: &Blob) -> std::result::Result<Vec<u8>, String> {
-        blobs::read(&self.dir, blob)
+        self.lines.read_blob(blob)
     }
 
-    /// Opens a blob.
+    /// Opens a blob. Returns how many bytes it has, and them.
     ///
     /// # Errors
-    /// As the system says.
-    pub fn blob(&self, name: &str) -> Result<File> {
-        let open = || self.dir.open_dir(BLOBS)?.open_file(name, Access::Read);
-        open().doing("open", self.dir.path().join(BLOBS).join(name))
+    /// `store_*`.
+    pub fn blob(&self, name: &str) -> Result<(u64, Box<dyn Read + '_>)> {
+        self.lines.blob(name)
     }
+}
+
+fn event(lines: &dyn Lines, n: usize, id: SessionId) -> Result<Event> {
+    Event::from_slice(&lines.raw(n)?).map_err(|cause| changed(id, cause))
+}
+
+/// The error of lines that are not what they were when they were found.
+fn changed(id: SessionId, cause: impl fmt::Display) -> Error {
+    Error::new(Code::StoreIo, format!("cannot go on with the session {id}"))
+        .because(format!(
+            "it was changed by something that keeps to no rule: {cause}"
+        ))
+        .hint("nothing was changed; try again")
+        .session(id)
 }

@@ -5,11 +5,10 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use super::files::{Access, Dir, Doing, check_owner};
-use super::layout::{TEMPLATE_SUFFIX, TEMPLATES, TEMPORARY};
-use super::replace::fresh_id;
-use super::sweep::sweep_temporary;
-use super::{Store, open_or_make_dir};
+use super::files::layout::{TEMPLATE_SUFFIX, TEMPLATES, TEMPORARY};
+use super::files::{
+    Access, Dir, Doing, FileStore, check_owner, fresh_id, open_or_make_dir, sweep_temporary,
+};
 use crate::clock;
 use crate::error::{Code, Error, Result};
 
@@ -122,7 +121,7 @@ pub fn read(root: &Path, name: &TemplateName) -> Result<Option<Found>> {
 /// # Errors
 /// `usage` for one that is there and is to stay; `store_*`.
 pub fn save(root: &Path, name: &TemplateName, text: &str, replaces: bool) -> Result<bool> {
-    drop(Store::open_or_make(root)?);
+    drop(FileStore::open_or_make(root)?);
     let root = Dir::open(root).doing("open the store", root)?;
     check_owner(&root)?;
     let dir = open_or_make_dir(&root, TEMPLATES)?;

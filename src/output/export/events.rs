@@ -41,7 +41,7 @@ struct Part<'a> {
     base64: String,
 }
 
-pub(super) fn write(history: &History, put: &mut Put<'_>) -> Result<(), Stop> {
+pub(super) fn write(history: &History<'_>, put: &mut Put<'_>) -> Result<(), Stop> {
     let blobs = history.blobs()?;
     let begin = Begin {
         export: EXPORT_VERSION,
@@ -59,13 +59,12 @@ pub(super) fn write(history: &History, put: &mut Put<'_>) -> Result<(), Stop> {
     Ok(())
 }
 
-fn write_blob(history: &History, name: &str, put: &mut Put<'_>) -> Result<(), Stop> {
-    let mut file = history.blob(name)?;
-    let of = file.metadata().doing("look at", name)?.len();
+fn write_blob(history: &History<'_>, name: &str, put: &mut Put<'_>) -> Result<(), Stop> {
+    let (of, mut blob) = history.blob(name)?;
     let mut at = 0;
     loop {
         let mut bytes = Vec::new();
-        let read = file.by_ref().take(PIECE).read_to_end(&mut bytes);
+        let read = blob.by_ref().take(PIECE).read_to_end(&mut bytes);
         read.doing("read", name)?;
         let part = Part {
             blob: name,

@@ -9,7 +9,7 @@ use crate::session::attachment::{Blob, Image};
 use crate::session::id::EventId;
 use crate::store::history::History;
 
-pub(super) fn write(history: &History, put: &mut Put<'_>) -> Result<(), Stop> {
+pub(super) fn write(history: &History<'_>, put: &mut Put<'_>) -> Result<(), Stop> {
     let horizon = history.session.horizon.as_ref();
     let is_in_context = |turn: EventId| horizon.is_none_or(|horizon| horizon.holds(turn));
     let (mut page, head) = Page::begin(&about(history));
@@ -30,7 +30,7 @@ pub(super) fn write(history: &History, put: &mut Put<'_>) -> Result<(), Stop> {
 }
 
 /// Returns an image as it is shown; `None` where it is gone, or other bytes are in its place.
-fn image(history: &History, blob: &Blob) -> Option<Image> {
+fn image(history: &History<'_>, blob: &Blob) -> Option<Image> {
     let bytes = history.read_blob(blob).ok()?;
     Some(Image {
         blob: blob.clone(),
@@ -40,7 +40,7 @@ fn image(history: &History, blob: &Blob) -> Option<Image> {
 
 /// Returns what there is to say of a session without a look at its turns.
 #[must_use]
-pub fn about(history: &History) -> About {
+pub fn about(history: &History<'_>) -> About {
     let settings = &history.session.settings;
     let tags = settings.tags.iter().filter(|(_, on)| **on);
     About {

@@ -12,7 +12,7 @@ use crate::session::event::Turn;
 use crate::session::fold::SaidTurn;
 use crate::store::history::History;
 
-pub(super) fn write(history: &History, put: &mut Put<'_>) -> Result<(), Stop> {
+pub(super) fn write(history: &History<'_>, put: &mut Put<'_>) -> Result<(), Stop> {
     let settings = &history.session.settings;
     let mut head = format!("# Session {}\n\n", history.id);
     let _ = writeln!(head, "- created: {}", history.created);

@@ -37,7 +37,7 @@ pub type Put<'a> = dyn FnMut(&str) -> Result<(), Stop> + 'a;
 ///
 /// # Errors
 /// What `put` says; when the session cannot be read to its end.
-pub fn write(form: ExportForm, history: &History, put: &mut Put<'_>) -> Result<(), Stop> {
+pub fn write(form: ExportForm, history: &History<'_>, put: &mut Put<'_>) -> Result<(), Stop> {
     match form {
         ExportForm::Jsonl => events::write(history, put),
         ExportForm::Markdown => markdown::write(history, put),

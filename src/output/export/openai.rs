@@ -32,7 +32,7 @@ impl<'a> Message<'a> {
     }
 }
 
-pub(super) fn write(history: &History, put: &mut Put<'_>) -> Result<(), Stop> {
+pub(super) fn write(history: &History<'_>, put: &mut Put<'_>) -> Result<(), Stop> {
     if history.turns == 0 {
         // A conversation in which nothing was said is none to those who read this.
         return Ok(());

@@ -80,9 +80,3 @@ pub const GITATTRIBUTES: &str = "*.jsonl -text merge=union\n";
 pub fn is_log_name(name: &str) -> bool {
     name.ends_with(LOG_SUFFIX) && !name.starts_with('.')
 }
-
-/// Tells whether a file of this name in `blobs` is a blob: SHA-256 in lower-case hexadecimal.
-#[must_use]
-pub fn is_blob_name(name: &str) -> bool {
-    name.len() == 64 && name.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-}

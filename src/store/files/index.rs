@@ -25,16 +25,18 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FileType, Stat};
 use serde::{Deserialize, Serialize};
 
-use super::files::{Access, Dir, Doing, check_owner};
+use super::dir::{Access, Dir, Doing, check_owner};
 use super::layout::{CACHE, INDEX, LOG, TEMPORARY};
 use super::read::{other_logs, read_summary};
-use super::{Store, open_or_make_dir};
+use super::{FileStore, open_or_make_dir};
 use crate::clock;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::json;
 use crate::session::event::Timestamp;
 use crate::session::id::{EventId, SessionId};
 use crate::session::summary::Summary;
+use crate::store::Store as _;
+use crate::store::list::{Listed, Listing};
 
 /// How much older than the index a session must look to be believed.
 const MARGIN: Duration = Duration::from_secs(2);
@@ -49,37 +51,15 @@ const SHARE: usize = 1000;
 /// Who wrote the index, and in which shape: what another version computed is computed again.
 const APP: &str = concat!("ollama-prompt ", env!("CARGO_PKG_VERSION"), " index 2");
 
-/// What the list knows of a session.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed {
-    /// Its id.
-    pub id: SessionId,
-    /// What it shows.
-    pub summary: Summary,
-    /// Places of its logs that are no events.
-    pub damaged: usize,
-    /// Bytes of its logs.
-    pub bytes: u64,
-}
-
-/// All sessions, oldest first.
-#[derive(Debug, Default)]
-pub struct Listing {
-    /// Those that could be read.
-    pub sessions: Vec<Listed>,
-    /// Those that could not, and why.
-    pub unreadable: Vec<(SessionId, Error)>,
-}
-
 /// Lists all sessions, and brings the index up to date if it can be written.
 ///
 /// # Errors
 /// When the directory of sessions cannot be listed.
-pub(super) fn list(store: &Store) -> Result<Listing> {
+pub(super) fn list(store: &FileStore) -> Result<Listing> {
     list_at(store, clock::now())
 }
 
-fn list_at(store: &Store, now: Timestamp) -> Result<Listing> {
+fn list_at(store: &FileStore, now: Timestamp) -> Result<Listing> {
     let bytes = read_index(&store.root).unwrap_or_default();
     let index = Index::parse(&bytes);
     let started = Instant::now();
@@ -95,7 +75,7 @@ fn list_at(store: &Store, now: Timestamp) -> Result<Listing> {
 ///
 /// # Errors
 /// As [`list`], and when the index cannot be written.
-pub(super) fn rebuild(store: &Store) -> Result<(Listing, u64)> {
+pub(super) fn rebuild(store: &FileStore) -> Result<(Listing, u64)> {
     check_owner(&store.root)?;
     let started = Instant::now();
     let rows = look(store, &Index::default(), clock::now())?;
@@ -131,7 +111,7 @@ enum Line<'a> {
 
 /// Looks at every session, with several threads where there are many: on a cold disk each look
 /// waits for it.
-fn look<'a>(store: &Store, index: &Index<'a>, now: Timestamp) -> Result<Vec<Row<'a>>> {
+fn look<'a>(store: &FileStore, index: &Index<'a>, now: Timestamp) -> Result<Vec<Row<'a>>> {
     let ids = store.ids()?;
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let share = ids.len().div_ceil(threads.min(MOST_THREADS)).max(SHARE);
@@ -600,20 +580,20 @@ mod tests {
     use super::*;
     use crate::session::event::tests::turn;
     use crate::session::event::{Body, Header, Settings};
-    use crate::store::Durability;
-    use crate::store::layout::SESSIONS;
+    use crate::store::files::layout::SESSIONS;
+    use crate::store::{Durability, New};
     use std::path::{Path, PathBuf};
 
     /// A store of two sessions, one with a conflict copy and a damaged line in it.
     struct World {
         dir: tempfile::TempDir,
-        store: Store,
+        store: FileStore,
     }
 
     impl World {
         fn new() -> Self {
             let dir = tempfile::TempDir::new().expect("a temporary directory");
-            let store = Store::open_or_make(&dir.path().join("store")).expect("a store");
+            let store = FileStore::open_or_make(&dir.path().join("store")).expect("a store");
             let world = Self { dir, store };
             world.make(1, 2);
             world.make(2, 1);
@@ -633,7 +613,13 @@ mod tests {
             let mut bodies = vec![Body::Session(header)];
             bodies.extend((0..turns).map(|n| turn(n, "question", "answer").body));
             let writable = self.store.for_writing(Duration::ZERO).expect("writable");
-            let created = writable.create(id(n), Durability::Relaxed, bodies);
+            let created = writable.create(New {
+                id: id(n),
+                begins_with: None,
+                bodies,
+                blobs: &[],
+                durability: Durability::Relaxed,
+            });
             created.expect("a new session");
         }
 

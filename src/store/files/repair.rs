@@ -10,37 +10,81 @@ use std::fs::File;
 use std::hash::{Hash, Hasher};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
+use std::time::Duration;
 
-use super::Store;
-use super::files::{Access, Dir, Doing};
+use super::FileStore;
+use super::dir::{Access, Dir, Doing};
 use super::layout::{DAMAGED, PURGED, SESSIONS};
 use super::lock::WriteLock;
 use super::log::{Damage, FromStart, Sink, scan};
 use super::replace::{fresh_id, insist_on, replace};
-use super::verify::{Finding, Kind, logs, outvoted, read_receipts, right_mode};
+use super::verify::{logs, outvoted, read_receipts, right_mode};
+use crate::clock;
 use crate::error::{Code, Error, Result};
 use crate::session::event::Event;
 use crate::session::id::SessionId;
+use crate::store::Store as _;
+use crate::store::verify::{Finding, Kind, Repaired, Report};
 
-/// Something that was put right.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Repaired {
-    /// What was wrong.
-    pub kind: Kind,
-    /// The session it belongs to.
-    pub session: Option<SessionId>,
-    /// The file or directory, beneath the root.
-    pub path: String,
-    /// Where it was.
-    pub damage: Option<Damage>,
-    /// What it was moved to, beneath the root; `None` where nothing was moved.
-    pub moved_to: Option<String>,
+/// How often permissions are set right: a directory that was closed may have others beneath it.
+const DEPTH: usize = 3;
+
+/// Puts right what can be: permissions first, since nothing is written to a store others may
+/// write to, and nothing read that is closed to its owner.
+///
+/// # Errors
+/// `store_*`; `store_locked` after `patience`. What was repaired until then stays so.
+pub(super) fn mend(
+    store: &FileStore,
+    named: Option<&[SessionId]>,
+    mut report: Report,
+    patience: Duration,
+    repaired: &mut Vec<Repaired>,
+) -> Result<()> {
+    for _ in 0..DEPTH {
+        let mut wrong = report.findings.iter().filter(|f| f.kind == Kind::WrongMode);
+        let before = repaired.len();
+        wrong.try_for_each(|finding| set_right_mode(store, finding).map(|r| repaired.push(r)))?;
+        if repaired.len() == before {
+            break;
+        }
+        report = store.verify(named, clock::now())?;
+    }
+    let writable = store.writable(patience)?;
+    let mut sessions: Vec<SessionId> = report
+        .findings
+        .iter()
+        .filter(|finding| is_mended_in_its_session(finding))
+        .filter_map(|finding| finding.session)
+        .collect();
+    sessions.dedup();
+    for id in sessions {
+        repaired.extend(writable.repair(id).map_err(|error| error.session(id))?);
+    }
+    let of_receipts = |finding: &Finding| {
+        finding.session.is_none() && matches!(finding.kind, Kind::DamagedReceipt | Kind::TornTail)
+    };
+    if report.findings.iter().any(of_receipts) {
+        repaired.extend(writable.repair_receipts()?);
+    }
+    Ok(())
+}
+
+fn is_mended_in_its_session(finding: &Finding) -> bool {
+    matches!(
+        finding.kind,
+        Kind::DamagedLine
+            | Kind::TornTail
+            | Kind::ConflictingEvent
+            | Kind::NotAFile
+            | Kind::NotADirectory
+    )
 }
 
 /// Gives what a finding is about the permissions it should have.
-pub(super) fn set_right_mode(store: &Store, finding: &Finding) -> Result<Repaired> {
-    let Store { root, sessions, .. } = store;
-    let mut parts = finding.path.split('/');
+fn set_right_mode(store: &FileStore, finding: &Finding) -> Result<Repaired> {
+    let FileStore { root, sessions, .. } = store;
+    let mut parts = finding.place.split('/');
     let set = match (parts.next(), parts.next(), parts.next()) {
         (Some("."), ..) => root
             .metadata()
@@ -57,11 +101,11 @@ pub(super) fn set_right_mode(store: &Store, finding: &Finding) -> Result<Repaire
         (Some(name), Some(file), _) => root.open_dir(name).and_then(|dir| set_mode(&dir, file)),
         (None, ..) => Ok(()),
     };
-    set.doing("change the mode of", root.path_of(&finding.path))?;
+    set.doing("change the mode of", root.path_of(&finding.place))?;
     Ok(Repaired {
         kind: finding.kind,
         session: finding.session,
-        path: finding.path.clone(),
+        place: finding.place.clone(),
         damage: None,
         moved_to: None,
     })
@@ -85,7 +129,7 @@ pub(super) fn session_name(sessions: &Dir, id: SessionId, held: &WriteLock) -> R
     Ok(Repaired {
         kind: Kind::NotADirectory,
         session: Some(id),
-        path: format!("{SESSIONS}/{name}"),
+        place: format!("{SESSIONS}/{name}"),
         damage: None,
         moved_to: Some(format!("{SESSIONS}/{aside}")),
     })
@@ -109,7 +153,7 @@ pub(super) fn session(sessions: &Dir, id: SessionId, held: &WriteLock) -> Result
         repaired.push(Repaired {
             kind,
             session: Some(id),
-            path: format!("{SESSIONS}/{name}/{file}"),
+            place: format!("{SESSIONS}/{name}/{file}"),
             damage,
             moved_to: Some(format!("{SESSIONS}/{name}/{aside}")),
         });
@@ -186,7 +230,7 @@ pub(super) fn receipts(root: &Dir, held: &[WriteLock]) -> Result<Vec<Repaired>> 
     let repaired = damage.into_iter().map(|damage| Repaired {
         kind: Kind::DamagedReceipt,
         session: None,
-        path: PURGED.to_owned(),
+        place: PURGED.to_owned(),
         damage: Some(damage),
         moved_to: Some(aside.clone()),
     });

@@ -7,7 +7,7 @@ use std::io;
 
 use rustix::fs::FileType;
 
-use super::files::Dir;
+use super::dir::Dir;
 use super::layout::{TEMPORARY, TRASH};
 use crate::session::event::Timestamp;
 
@@ -15,7 +15,7 @@ use crate::session::event::Timestamp;
 const ABANDONED_AFTER_MS: u64 = 60 * 60 * 1000;
 
 /// Removes the temporary files of a directory that are over an hour old.
-pub(super) fn sweep_temporary(dir: &Dir, now: Timestamp) {
+pub(in crate::store) fn sweep_temporary(dir: &Dir, now: Timestamp) {
     sweep(dir, |name| {
         name.starts_with(TEMPORARY) && is_abandoned(dir, name, now)
     });

@@ -27,7 +27,7 @@ const LINE_PIECE: usize = 4 << 10;
 
 /// The end of a log.
 #[derive(Debug)]
-pub struct Tail {
+pub(super) struct Tail {
     /// What it makes of the session; turns before the horizon are only counted.
     pub session: Session,
     /// Offset just past the last newline.
@@ -38,7 +38,7 @@ pub struct Tail {
 ///
 /// # Errors
 /// As the system says.
-pub fn read_tail(log: &File, len: u64) -> io::Result<Option<Tail>> {
+pub(super) fn read_tail(log: &File, len: u64) -> io::Result<Option<Tail>> {
     let mut seen = Seen::default();
     let mut consumed = None;
     let (mut start, mut lines) = (len, Vec::new());

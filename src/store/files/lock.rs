@@ -5,7 +5,7 @@
 //! nothing. They give order, not integrity: an append without any lock is still one whole write,
 //! so where a mount has no locks appending goes on, and only what destroys refuses.
 //!
-//! What runs for long and once in a store holds a lock of its own ([`Tenure`]), whose file says who
+//! What runs for long and once in a store holds a lock of its own ([`TenureLock`]), whose file says who
 //! that is.
 //!
 //! fs2 is called by its full name: since Rust 1.89 `File` has methods of its own with some of
@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-use super::files::{Access, Dir, Doing, identity};
+use super::dir::{Access, Dir, Doing, identity};
 use crate::error::{Code, Error, Result};
 use crate::session::id::SessionId;
 use crate::signals;
@@ -34,7 +34,7 @@ const LONGEST_HOLDER: u64 = 200;
 
 /// Proof that this process may write to a session. Dropping it unlocks.
 #[derive(Debug)]
-pub struct WriteLock {
+pub(super) struct WriteLock {
     file: File,
     excludes: bool,
 }
@@ -42,7 +42,7 @@ pub struct WriteLock {
 impl WriteLock {
     /// Tells whether the lock keeps others out. It does not where the mount has no locks.
     #[must_use]
-    pub fn excludes(&self) -> bool {
+    pub(super) fn excludes(&self) -> bool {
         self.excludes
     }
 }
@@ -50,7 +50,7 @@ impl WriteLock {
 /// The lock file of a session, open but not locked: opening it is what can be refused before the
 /// model is asked.
 #[derive(Debug)]
-pub struct LockFile {
+pub(super) struct LockFile {
     file: File,
     name: String,
 }
@@ -60,7 +60,7 @@ impl LockFile {
     ///
     /// # Errors
     /// When the directory cannot be written.
-    pub fn open(locks: &Dir, session: SessionId) -> Result<Self> {
+    pub(super) fn open(locks: &Dir, session: SessionId) -> Result<Self> {
         Self::of_stripe(locks, session.stripe())
     }
 
@@ -69,7 +69,7 @@ impl LockFile {
     ///
     /// # Errors
     /// As [`LockFile::open`].
-    pub fn of_stripe(locks: &Dir, stripe: u8) -> Result<Self> {
+    pub(super) fn of_stripe(locks: &Dir, stripe: u8) -> Result<Self> {
         let name = format!("{stripe:02x}");
         let file = locks
             .open_file(&name, Access::Lock)
@@ -81,7 +81,7 @@ impl LockFile {
     ///
     /// # Errors
     /// `store_locked` after that; otherwise as the system says.
-    pub fn lock(self, locks: &Dir, patience: Duration) -> Result<WriteLock> {
+    pub(super) fn lock(self, locks: &Dir, patience: Duration) -> Result<WriteLock> {
         let Self { mut file, name } = self;
         let path = locks.path_of(&name);
         let deadline = Instant::now() + patience;
@@ -191,12 +191,12 @@ fn queue(file: File, deadline: Instant) -> io::Result<Waited> {
 /// Proof that this process is the only one in the store that does something of which there is to
 /// be one. Dropping it ends that.
 #[derive(Debug)]
-pub struct Tenure {
+pub(super) struct TenureLock {
     file: File,
     name: &'static str,
 }
 
-impl Tenure {
+impl TenureLock {
     /// Begins at once or not at all. `who` goes into the file, for those who come second.
     ///
     /// # Errors
@@ -248,7 +248,7 @@ impl Tenure {
     }
 }
 
-impl Drop for Tenure {
+impl Drop for TenureLock {
     fn drop(&mut self) {
         // A name that nobody has any more would mislead; the lock itself ends with the file.
         let _ = self.file.set_len(0);

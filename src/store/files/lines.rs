@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
-use super::files::{Access, Dir, Doing, identity};
+use super::dir::{Access, Dir, Doing, identity};
 use super::layout::LOG;
 use super::log::{Damage, Sink, scan};
 use super::read::other_logs;

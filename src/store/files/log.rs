@@ -13,10 +13,8 @@ use serde_json::value::RawValue;
 use crate::session::event::Event;
 use crate::session::fold::Entry;
 use crate::session::id::EventId;
-
-/// The longest line that is read; longer ones are damage. An event is refused above this size
-/// before it is written.
-pub const LONGEST_LINE: u64 = 64 << 20;
+pub(super) use crate::store::append::LONGEST_LINE;
+pub(super) use crate::store::snapshot::Damage;
 
 /// How much is read at once. Larger pieces are not faster, whole files at once are slower: fresh
 /// pages cost more than copies.
@@ -29,18 +27,9 @@ const SEARCHES: usize = 16;
 /// What a log begins an event with.
 const EVENT_START: &[u8] = b"{\"v\":";
 
-/// Bytes of a log that are no event.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Damage {
-    /// Offset of the first of them.
-    pub offset: u64,
-    /// How many.
-    pub bytes: u64,
-}
-
 /// What a log, or the part of it that was read, holds.
 #[derive(Debug, PartialEq)]
-pub struct Decoded<T = Entry> {
+pub(super) struct Decoded<T = Entry> {
     /// The events, in the order of the file.
     pub entries: Vec<T>,
     /// What could not be read.
@@ -54,7 +43,7 @@ pub struct Decoded<T = Entry> {
 }
 
 /// Who is told what a log holds, as it is read.
-pub trait Sink {
+pub(super) trait Sink {
     /// Takes an event, and the bytes it was read from, which stand at `offset` of the log.
     fn event(&mut self, event: Event, raw: &[u8], offset: u64);
 
@@ -90,7 +79,7 @@ impl Read for FromStart<'_> {
 
 /// How far a log was read.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Scanned {
+pub(super) struct Scanned {
     /// Offset just past the last newline: what follows may still be being written.
     pub consumed: u64,
     /// Lines, blank ones and an unfinished one included.
@@ -104,7 +93,7 @@ pub struct Scanned {
 ///
 /// # Errors
 /// As the reader says. Damage is no error.
-pub fn decode(reader: impl Read, start: u64) -> io::Result<Decoded> {
+pub(super) fn decode(reader: impl Read, start: u64) -> io::Result<Decoded> {
     decode_as(reader, start, |event, raw| Entry {
         event,
         raw: raw.to_vec(),
@@ -116,7 +105,7 @@ pub fn decode(reader: impl Read, start: u64) -> io::Result<Decoded> {
 ///
 /// # Errors
 /// As the reader says. Damage is no error.
-pub fn decode_as<T>(
+pub(super) fn decode_as<T>(
     reader: impl Read,
     start: u64,
     keep: impl Fn(Event, &[u8]) -> T,
@@ -162,7 +151,7 @@ impl<T, F: Fn(Event, &[u8]) -> T> Sink for Keeping<T, F> {
 ///
 /// # Errors
 /// As [`decode`].
-pub fn scan(reader: impl Read, start: u64, sink: &mut impl Sink) -> io::Result<Scanned> {
+pub(super) fn scan(reader: impl Read, start: u64, sink: &mut impl Sink) -> io::Result<Scanned> {
     let mut reader = BufReader::with_capacity(PIECE, reader);
     let mut scanned = Scanned {
         consumed: start,

@@ -296,7 +296,7 @@ pub struct Trust {
 /// # Errors
 /// As the system says; ELOOP for another user's link, and [`not_a_file`] for whatever else is no
 /// regular file.
-pub(super) fn open_own(path: &Path) -> io::Result<(File, Trust)> {
+pub(in crate::store) fn open_own(path: &Path) -> io::Result<(File, Trust)> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let open = |flags| retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()));
     let me = rustix::process::geteuid().as_raw();
@@ -324,7 +324,7 @@ pub(super) fn open_own(path: &Path) -> io::Result<(File, Trust)> {
 
 /// Tells whether the directory may be trusted with a conversation: it is the user's own, and
 /// nobody else can write to it.
-pub(super) fn check_owner(dir: &Dir) -> Result<()> {
+pub(in crate::store) fn check_owner(dir: &Dir) -> Result<()> {
     let stat = dir.metadata().doing("look at", dir.path())?;
     let refuse = |cause: &str, hint: String| {
         Err(Error::new(
@@ -347,7 +347,7 @@ pub(super) fn check_owner(dir: &Dir) -> Result<()> {
 
 /// The error of something that is there under a file's name and is no regular file.
 #[must_use]
-pub fn not_a_file() -> io::Error {
+pub(super) fn not_a_file() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")
 }
 

@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::io;
 
-use super::files::{Dir, Doing};
+use super::dir::{Dir, Doing};
 use super::layout::TEMPORARY;
 use super::lock::WriteLock;
 use crate::clock;
@@ -59,6 +59,6 @@ pub(super) fn insist_on(held: &WriteLock, what: &str) -> Result<()> {
 }
 
 /// Returns an id for a name nobody else has.
-pub(super) fn fresh_id() -> EventId {
+pub(in crate::store) fn fresh_id() -> EventId {
     EventId::next(clock::now().as_ms(), None, clock::random_bits())
 }

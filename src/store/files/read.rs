@@ -5,32 +5,20 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 
-use super::files::{Access, Dir, Doing, identity};
+use super::dir::{Access, Dir, Doing, identity};
 use super::layout::{LOG, is_log_name};
-use super::log::{Damage, Decoded, decode, decode_as};
+use super::log::{Damage, Decoded, Sink, decode, decode_as, scan};
 use super::tail::read_tail;
 use crate::error::Result;
 use crate::session::event::{Body, Event};
 use crate::session::fold::{Entry, SaidTurn, Session, fold};
-use crate::session::id::{EventId, SessionId};
+use crate::session::id::SessionId;
 use crate::session::summary::{Outline, Summary, Verdict, summarize};
+use crate::store::import::Visit;
+use crate::store::snapshot::{self, Events, Extent, Snapshot, only};
 
 /// How much before the end of what was read is compared to see that it is still the same log.
 const WITNESS: u64 = 64;
-
-/// A session as it was when it was read.
-#[derive(Debug, Default)]
-pub struct Snapshot {
-    /// What its events make of it.
-    pub session: Session,
-    /// What could not be read, with the name of the log.
-    pub damage: Vec<(String, Damage)>,
-    /// Whether events are not where they were written, or in more than one log: the session was
-    /// merged, edited or compacted. The next append states the horizon anew, so that the one
-    /// after it can read from the end.
-    pub is_shuffled: bool,
-    mark: Option<Mark>,
-}
 
 /// How far the main log was read, and how to know it again.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,22 +28,11 @@ pub(super) struct Mark {
     witness: Vec<u8>,
 }
 
-/// How much of a session is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Extent {
-    /// Every turn ever taken.
-    History,
-    /// At least what is in the context.
-    Context,
-    /// What was there when this event was written, without what was hidden since.
-    Until(EventId),
-}
-
 /// Reads a session. `None` where there is no such directory or no event in it.
 ///
 /// # Errors
 /// When a log is there and cannot be read, or is no regular file.
-pub fn read(sessions: &Dir, id: SessionId, extent: Extent) -> Result<Option<Snapshot>> {
+pub(super) fn read(sessions: &Dir, id: SessionId, extent: Extent) -> Result<Option<Snapshot>> {
     let name = id.to_string();
     let dir = match sessions.open_dir(&name) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -126,16 +103,52 @@ pub(super) fn decode_logs<T>(
     Ok((kept, damaged))
 }
 
+/// Reads every log in `dir`, the main one last, and shows each event with its line.
+///
+/// # Errors
+/// As [`read`].
+pub(super) fn scan_logs(dir: &Dir, visit: &mut Visit<'_>) -> Result<()> {
+    let mut showing = Showing(visit);
+    for name in other_logs(dir)?.iter().map(String::as_str).chain([LOG]) {
+        if let Some(file) = open_log(dir, name)? {
+            scan(&file, 0, &mut showing).doing("read", dir.path_of(name))?;
+        }
+    }
+    Ok(())
+}
+
+struct Showing<'a, 'b>(&'a mut Visit<'b>);
+
+impl Sink for Showing<'_, '_> {
+    fn event(&mut self, event: Event, raw: &[u8], _: u64) {
+        (self.0)(&event, raw);
+    }
+
+    fn damage(&mut self, _: Damage) {}
+}
+
 /// Returns every event in `dir` with its line, of every log.
 ///
 /// # Errors
 /// As [`read`].
-pub(super) fn events(dir: &Dir) -> Result<Vec<Entry>> {
-    let keep = |event, raw: &[u8]| Entry {
-        event,
-        raw: raw.to_vec(),
-    };
-    Ok(decode_logs(dir, keep)?.0)
+pub(super) fn events(dir: &Dir) -> Result<Events> {
+    let mut events = Events::default();
+    for name in other_logs(dir)?.iter().map(String::as_str).chain([LOG]) {
+        if let Some(file) = open_log(dir, name)? {
+            take(
+                &mut events,
+                name,
+                decode(&file, 0).doing("read", dir.path_of(name))?,
+            );
+        }
+    }
+    Ok(events)
+}
+
+fn take(events: &mut Events, log: &str, decoded: Decoded) {
+    events.entries.extend(decoded.entries);
+    let damage = decoded.damage.into_iter();
+    events.damage.extend(damage.map(|d| (log.to_owned(), d)));
 }
 
 fn read_dir(dir: &Dir, extent: Extent) -> Result<Snapshot> {
@@ -146,17 +159,16 @@ fn read_dir(dir: &Dir, extent: Extent) -> Result<Snapshot> {
     {
         return Ok(snapshot);
     }
-    let mut entries = Vec::new();
-    let mut damage = Vec::new();
-    let mut take = |name: &str, decoded: Decoded| {
-        entries.extend(decoded.entries);
-        damage.extend(decoded.damage.into_iter().map(|d| (name.to_owned(), d)));
-    };
+    let mut events = Events::default();
     // The main log last: compaction renames before it removes, so in this order an event may be
     // seen twice, never not at all.
     for name in &others {
         if let Some(file) = open_log(dir, name)? {
-            take(name, decode(&file, 0).doing("read", dir.path_of(name))?);
+            take(
+                &mut events,
+                name,
+                decode(&file, 0).doing("read", dir.path_of(name))?,
+            );
         }
     }
     let mut mark = None;
@@ -165,18 +177,14 @@ fn read_dir(dir: &Dir, extent: Extent) -> Result<Snapshot> {
         let decoded = decode(&file, 0).doing("read", dir.path_of(LOG))?;
         mark = Some(Mark::set(&file, decoded.consumed).doing("read", dir.path_of(LOG))?);
         is_shuffled |= decoded.is_shuffled;
-        take(LOG, decoded);
+        take(&mut events, LOG, decoded);
     }
-    if let Extent::Until(last) = extent {
-        // What is hidden is hidden in every view of the past too.
-        entries
-            .retain(|entry| entry.event.id <= last || matches!(entry.event.body, Body::Redact(_)));
-    }
+    only(&mut events.entries, extent);
     Ok(Snapshot {
-        session: fold(entries),
-        damage,
+        session: fold(events.entries),
+        damage: events.damage,
         is_shuffled,
-        mark,
+        mark: mark.map(snapshot::Mark::new),
     })
 }
 
@@ -189,10 +197,10 @@ fn read_end(dir: &Dir) -> Result<Option<Snapshot>> {
         let Some(tail) = read_tail(&file, file.metadata()?.len())? else {
             return Ok(None);
         };
-        let mark = Some(Mark::set(&file, tail.consumed)?);
+        let mark = Mark::set(&file, tail.consumed)?;
         Ok(Some(Snapshot {
             session: tail.session,
-            mark,
+            mark: Some(snapshot::Mark::new(mark)),
             ..Snapshot::default()
         }))
     };
@@ -248,45 +256,50 @@ pub(super) struct CaughtUp {
     pub(super) ends_with_newline: bool,
 }
 
-impl Snapshot {
-    /// Folds in what was appended to `log` since the snapshot was taken, up to `len`. If the log
-    /// is not the one that was read (edited, merged, compacted meanwhile), or what was appended
-    /// does not simply follow, the whole session is read again.
-    pub(super) fn catch_up(self, dir: &Dir, mut log: &File, len: u64) -> Result<CaughtUp> {
-        let Self {
-            mut session,
-            is_shuffled,
-            mark,
-            ..
-        } = self;
-        if let Some(mark) = mark.filter(|mark| mark.holds(log)) {
-            let path = dir.path_of(LOG);
-            log.seek(SeekFrom::Start(mark.consumed))
-                .doing("read", &path)?;
-            let rest = log.take(len.saturating_sub(mark.consumed));
-            let decoded = decode(rest, mark.consumed).doing("read", &path)?;
-            let ends_with_newline = decoded.consumed == len;
-            let first = decoded.entries.first().map(|entry| entry.event.id);
-            if !decoded.is_shuffled && first.is_none_or(|first| session.highest < Some(first)) {
-                decoded
-                    .entries
-                    .into_iter()
-                    .for_each(|entry| session.apply(entry.event));
-                return Ok(CaughtUp {
-                    session,
-                    is_shuffled,
-                    ends_with_newline,
-                });
-            }
+/// Folds in what was appended to `log` since the snapshot was taken, up to `len`. If the log
+/// is not the one that was read (edited, merged, compacted meanwhile), or what was appended
+/// does not simply follow, the whole session is read again.
+pub(super) fn catch_up(
+    snapshot: Snapshot,
+    dir: &Dir,
+    mut log: &File,
+    len: u64,
+) -> Result<CaughtUp> {
+    let Snapshot {
+        mut session,
+        is_shuffled,
+        mark,
+        ..
+    } = snapshot;
+    let mark = mark.as_ref().and_then(|mark| mark.known::<Mark>());
+    if let Some(mark) = mark.filter(|mark| mark.holds(log)) {
+        let path = dir.path_of(LOG);
+        log.seek(SeekFrom::Start(mark.consumed))
+            .doing("read", &path)?;
+        let rest = log.take(len.saturating_sub(mark.consumed));
+        let decoded = decode(rest, mark.consumed).doing("read", &path)?;
+        let ends_with_newline = decoded.consumed == len;
+        let first = decoded.entries.first().map(|entry| entry.event.id);
+        if !decoded.is_shuffled && first.is_none_or(|first| session.highest < Some(first)) {
+            decoded
+                .entries
+                .into_iter()
+                .for_each(|entry| session.apply(entry.event));
+            return Ok(CaughtUp {
+                session,
+                is_shuffled,
+                ends_with_newline,
+            });
         }
-        let again = read_dir(dir, Extent::History)?;
-        let consumed = again.mark.as_ref().map_or(0, |mark| mark.consumed);
-        Ok(CaughtUp {
-            session: again.session,
-            is_shuffled: again.is_shuffled,
-            ends_with_newline: consumed == len,
-        })
     }
+    let again = read_dir(dir, Extent::History)?;
+    let mark = again.mark.as_ref().and_then(|mark| mark.known::<Mark>());
+    let consumed = mark.map_or(0, |mark| mark.consumed);
+    Ok(CaughtUp {
+        session: again.session,
+        is_shuffled: again.is_shuffled,
+        ends_with_newline: consumed == len,
+    })
 }
 
 #[cfg(test)]

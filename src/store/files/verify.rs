@@ -1,0 +1,678 @@
+//! Verify: every log read, and everything told that is not as docs/format.md has it.
+//!
+//! Nothing is changed and no lock is taken. A log of any size is read in pieces and none of its
+//! events is held; only where a session was merged or edited are the ids of its events compared,
+//! at 48 bytes each. A [`Kind`] is either a problem, which `repair.rs` can put right if anything
+//! can, or something that is good to know and right as it is: readers are built for it.
+
+use std::collections::BTreeSet;
+use std::collections::hash_map::DefaultHasher;
+use std::fs::File;
+use std::hash::{Hash, Hasher};
+use std::io::{self, BufRead as _, BufReader, Read as _};
+use std::os::unix::fs::FileExt;
+
+use rustix::fs::{FileType, Stat};
+use serde::Deserialize;
+
+use super::FileStore;
+use super::dir::{Access, Dir, not_a_file};
+use super::layout::{
+    BLOBS, DAMAGED, DIRECTORY_MODE, DRAFT_SUFFIX, FILE_MODE, LOCKS, LOG, OPEN, PURGED, SESSIONS,
+    TEMPORARY, TRASH, is_log_name,
+};
+use super::log::{Damage, FromStart, Scanned, Sink, scan, trim};
+use crate::error::Result;
+use crate::progress::Steps;
+use crate::session::event::{Body, Event, Timestamp, VERSION};
+use crate::session::id::{EventId, SessionId};
+use crate::store::Store as _;
+use crate::store::blobs::{hash_of, is_blob_name};
+use crate::store::verify::{Finding, Kind, Report};
+
+/// How far ahead of this clock an id may be before that is worth telling.
+const FAR_AHEAD_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// The longest receipt that is read.
+const LONGEST_RECEIPT: u64 = 1 << 20;
+
+/// Verifies the sessions that are named, or with `None` the whole store.
+///
+/// # Errors
+/// When the directory of sessions cannot be listed. Whatever else cannot be read is a finding.
+pub(super) fn verify(
+    store: &FileStore,
+    named: Option<&[SessionId]>,
+    now: Timestamp,
+) -> Result<Report> {
+    let sessions = named.map_or_else(|| store.ids().map_or(0, |ids| ids.len()), <[_]>::len);
+    let mut verifier = Verifier {
+        store,
+        now,
+        steps: store.progress.begin("verifying", sessions),
+        report: Report::default(),
+    };
+    match named {
+        Some(ids) => ids.iter().for_each(|id| verifier.session(*id)),
+        None => verifier.whole_store()?,
+    }
+    Ok(verifier.report)
+}
+
+/// What a finding is about.
+#[derive(Debug, Clone)]
+struct Place {
+    session: Option<SessionId>,
+    path: String,
+}
+
+impl Place {
+    fn of_store(path: &str) -> Self {
+        Self {
+            session: None,
+            path: path.to_owned(),
+        }
+    }
+
+    fn of_session(id: SessionId) -> Self {
+        Self {
+            session: Some(id),
+            path: format!("{SESSIONS}/{id}"),
+        }
+    }
+
+    fn below(&self, name: &str) -> Self {
+        Self {
+            session: self.session,
+            path: format!("{}/{name}", self.path),
+        }
+    }
+
+    fn found(&self, kind: Kind, message: impl Into<String>) -> Finding {
+        Finding {
+            kind,
+            session: self.session,
+            place: self.path.clone(),
+            offset: None,
+            bytes: None,
+            message: message.into(),
+        }
+    }
+
+    fn found_at(&self, kind: Kind, damage: &Damage, message: impl Into<String>) -> Finding {
+        Finding {
+            offset: Some(damage.offset),
+            bytes: Some(damage.bytes),
+            ..self.found(kind, message)
+        }
+    }
+}
+
+struct Verifier<'a> {
+    store: &'a FileStore,
+    now: Timestamp,
+    steps: Steps<'a>,
+    report: Report,
+}
+
+impl Verifier<'_> {
+    fn tell(&mut self, finding: Finding) {
+        self.report.findings.push(finding);
+    }
+
+    fn whole_store(&mut self) -> Result<()> {
+        use super::dir::Doing;
+        let FileStore { root, sessions, .. } = self.store;
+        for (dir, path) in [(root, "."), (sessions, SESSIONS)] {
+            let stat = dir.metadata().doing("look at", dir.path())?;
+            self.permissions(&stat, &Place::of_store(path));
+        }
+        for name in [LOCKS, OPEN] {
+            self.plain_directory(name);
+        }
+        self.leftovers(root, &Place::of_store("."));
+        self.receipts();
+        self.drafts();
+        for name in sessions.names().doing("list", sessions.path())? {
+            let place = Place::of_store(SESSIONS).below(&name);
+            match name.parse::<SessionId>() {
+                Ok(id) if id.to_string() == name => self.session(id),
+                Ok(id) => self.tell(place.found(
+                    Kind::ForeignName,
+                    format!("no session is read from it: renamed to {id} it would be one"),
+                )),
+                Err(_) if is_leftover(&name) => self.leftover(&place),
+                Err(_) if name.starts_with('.') => {}
+                Err(_) => self.tell(place.found(
+                    Kind::ForeignName,
+                    "its name is no session id: it is left alone",
+                )),
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at a directory of small files and at each of them.
+    fn plain_directory(&mut self, name: &str) {
+        let place = Place::of_store(name);
+        let Some(dir) = self.directory(&self.store.root, name, &place) else {
+            return;
+        };
+        self.leftovers(&dir, &place);
+        let names = dir.names().unwrap_or_default();
+        for name in names.iter().filter(|name| !name.starts_with('.')) {
+            if let Ok(stat) = dir.stat(name) {
+                self.permissions(&stat, &place.below(name));
+            }
+        }
+    }
+
+    /// Opens a directory; tells what is wrong with it. One that is not there is no finding.
+    fn directory(&mut self, parent: &Dir, name: &str, place: &Place) -> Option<Dir> {
+        let stat = self.stat(parent, name, place)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+            let message = format!("{} where a directory should be", kind_of(&stat));
+            self.tell(place.found(Kind::NotADirectory, message));
+            return None;
+        }
+        self.permissions(&stat, place);
+        self.readable(parent.open_dir(name), place)
+    }
+
+    fn stat(&mut self, dir: &Dir, name: &str, place: &Place) -> Option<Stat> {
+        let stat = dir.stat(name);
+        self.readable(stat, place)
+    }
+
+    /// Returns what was read; tells why it cannot be. What is gone is no finding.
+    fn readable<T>(&mut self, read: io::Result<T>, place: &Place) -> Option<T> {
+        match read {
+            Ok(value) => Some(value),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+            Err(e) => {
+                self.tell(place.found(Kind::Unreadable, format!("cannot be read: {e}")));
+                None
+            }
+        }
+    }
+
+    fn permissions(&mut self, stat: &Stat, place: &Place) {
+        let (mode, right) = (stat.st_mode & 0o777, right_mode(stat));
+        if stat.st_uid != rustix::process::geteuid().as_raw() {
+            let message = format!("belongs to user {}", stat.st_uid);
+            self.tell(place.found(Kind::WrongOwner, message));
+        } else if mode != right {
+            let message = format!("its mode is {mode:04o} and should be {right:04o}");
+            self.tell(place.found(Kind::WrongMode, message));
+        }
+    }
+
+    fn leftovers(&mut self, dir: &Dir, place: &Place) {
+        for name in dir.names().unwrap_or_default() {
+            if is_leftover(&name) {
+                self.leftover(&place.below(&name));
+            }
+        }
+    }
+
+    fn leftover(&mut self, place: &Place) {
+        let name = place.path.rsplit('/').next().unwrap_or_default();
+        let message = if name.starts_with(TEMPORARY) {
+            "was being written: not part of the data"
+        } else if name.starts_with(TRASH) {
+            "was being removed: not part of the data"
+        } else {
+            "was moved aside by a repair: remove it when you have looked at it"
+        };
+        self.tell(place.found(Kind::Leftover, message));
+    }
+
+    fn session(&mut self, id: SessionId) {
+        self.steps.step();
+        self.report.checked.sessions += 1;
+        let place = Place::of_session(id);
+        let store = self.store;
+        let Some(dir) = self.directory(&store.sessions, &id.to_string(), &place) else {
+            return;
+        };
+        self.leftovers(&dir, &place);
+        let Some(names) = self.readable(dir.names(), &place) else {
+            return;
+        };
+        let before = self.report.findings.len();
+        let (mut events, mut in_order) = (0, true);
+        let mut logs = Vec::new();
+        let mut named = BTreeSet::new();
+        for name in names.into_iter().filter(|name| is_log_name(name)) {
+            let place = place.below(&name);
+            if let Some((file, mut log)) = self.log(&dir, &name, &place) {
+                named.append(&mut log.blobs);
+                events += log.events;
+                in_order &= log.in_order;
+                logs.push((place, file));
+            }
+        }
+        if logs.len() > 1 || !in_order {
+            self.conflicts(&logs);
+        }
+        self.blobs(&dir, &named, &place.below(BLOBS));
+        let has_problem = |findings: &[Finding]| findings.iter().any(|f| f.kind.is_problem());
+        if events == 0 && !has_problem(&self.report.findings[before..]) {
+            let message = "no session: it holds no event, as a first turn that was cut short";
+            self.tell(place.found(Kind::NoEvent, message));
+        }
+    }
+
+    /// Compares the blobs there are with those that are named, and their bytes with their names.
+    fn blobs(&mut self, session: &Dir, named: &BTreeSet<String>, place: &Place) {
+        let mut there = BTreeSet::new();
+        if let Some(dir) = self.directory(session, BLOBS, place) {
+            self.leftovers(&dir, place);
+            let names = dir.names().unwrap_or_default();
+            for name in names.into_iter().filter(|name| is_blob_name(name)) {
+                self.blob(&dir, &name, named.contains(&name), &place.below(&name));
+                there.insert(name);
+            }
+        }
+        for name in named.difference(&there) {
+            let message = "a turn names it: what it has is not sent again";
+            self.tell(place.below(name).found(Kind::MissingBlob, message));
+        }
+    }
+
+    fn blob(&mut self, dir: &Dir, name: &str, is_named: bool, place: &Place) {
+        let Some(stat) = self.stat(dir, name, place) else {
+            return;
+        };
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            let message = format!("{} where a blob should be: it is not read", kind_of(&stat));
+            return self.tell(place.found(Kind::NotAFile, message));
+        }
+        self.permissions(&stat, place);
+        let hash = dir
+            .open_file(name, Access::Read)
+            .and_then(|mut file| hash_of(&mut file));
+        match self.readable(hash, place) {
+            Some(hash) if hash != name => {
+                let message = "its bytes are not what its name says: it is not sent again";
+                self.tell(place.found(Kind::DamagedBlob, message));
+            }
+            Some(_) if !is_named => {
+                let message = "no turn names it: compaction removes it when it is an hour old";
+                self.tell(place.found(Kind::UnreferencedBlob, message));
+            }
+            _ => {}
+        }
+    }
+
+    /// Reads a log that is a file; tells what is wrong with it.
+    fn log(&mut self, dir: &Dir, name: &str, place: &Place) -> Option<(File, LogReader)> {
+        let stat = self.stat(dir, name, place)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            let message = format!("{} where a log should be: it is not read", kind_of(&stat));
+            self.tell(place.found(Kind::NotAFile, message));
+            return None;
+        }
+        self.permissions(&stat, place);
+        let file = self.readable(dir.open_file(name, Access::Read), place)?;
+        let mut log = LogReader::new(place.clone(), self.now);
+        let scanned = self.readable(scan(FromStart::of(&file), 0, &mut log), place)?;
+        self.count(&scanned);
+        self.report.findings.append(&mut log.end(&scanned));
+        Some((file, log))
+    }
+
+    fn count(&mut self, scanned: &Scanned) {
+        let checked = &mut self.report.checked;
+        checked.files += 1;
+        checked.lines += scanned.lines;
+        checked.bytes += scanned.consumed + scanned.torn.as_ref().map_or(0, |torn| torn.bytes);
+    }
+
+    fn conflicts(&mut self, logs: &[(Place, File)]) {
+        let files: Vec<&File> = logs.iter().map(|(_, file)| file).collect();
+        match outvoted(&files) {
+            Ok(outvoted) => {
+                for (log, damage) in outvoted {
+                    let message =
+                        "another event has the same id and other bytes, and counts in its place";
+                    let (place, _) = &logs[log];
+                    self.tell(place.found_at(Kind::ConflictingEvent, &damage, message));
+                }
+            }
+            Err(e) => self.tell(logs[0].0.found(Kind::Unreadable, e.to_string())),
+        }
+    }
+
+    fn receipts(&mut self) {
+        let place = Place::of_store(PURGED);
+        let store = self.store;
+        let Some(stat) = self.stat(&store.root, PURGED, &place) else {
+            return;
+        };
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            let message = format!("{} where the receipts should be", kind_of(&stat));
+            return self.tell(place.found(Kind::NotAFile, message));
+        }
+        self.permissions(&stat, &place);
+        let read = store.root.open_file(PURGED, Access::Read);
+        let read = read.and_then(|file| read_receipts(&file));
+        let Some(receipts) = self.readable(read, &place) else {
+            return;
+        };
+        self.count(&receipts.scanned);
+        for damage in &receipts.damage {
+            self.tell(place.found_at(Kind::DamagedReceipt, damage, "no receipt"));
+        }
+        if let Some(torn) = &receipts.scanned.torn {
+            self.tell(place.found_at(Kind::TornTail, torn, UNFINISHED));
+        }
+        for id in receipts.sessions {
+            if store.sessions.stat(&id.to_string()).is_ok() {
+                let message = "its receipt is void: the session is there";
+                self.tell(Finding {
+                    session: Some(id),
+                    ..place.found(Kind::VoidReceipt, message)
+                });
+            }
+        }
+    }
+
+    fn drafts(&mut self) {
+        // What cannot be listed was told as a directory.
+        for found in self.store.drafts().unwrap_or_default() {
+            if found.under_way {
+                continue;
+            }
+            let place = Place::of_store(OPEN).below(&format!("{}{DRAFT_SUFFIX}", found.id));
+            let finding = match found.draft {
+                Some(draft) => Finding {
+                    session: Some(draft.session),
+                    ..place.found(Kind::UnfinishedTurn, "a turn that failed or was killed")
+                },
+                None => place.found(Kind::UnfinishedTurn, "a draft that says nothing any more"),
+            };
+            self.tell(finding);
+        }
+    }
+}
+
+const UNFINISHED: &str =
+    "the last line is unfinished: being written, or cut short; nothing that was acknowledged";
+
+/// Returns the mode a file or directory of the store should have.
+pub(super) fn right_mode(stat: &Stat) -> u32 {
+    if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+        DIRECTORY_MODE
+    } else {
+        FILE_MODE
+    }
+}
+
+fn is_leftover(name: &str) -> bool {
+    [TEMPORARY, TRASH, DAMAGED]
+        .iter()
+        .any(|start| name.starts_with(start))
+}
+
+fn kind_of(stat: &Stat) -> &'static str {
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => "a file",
+        FileType::Directory => "a directory",
+        FileType::Symlink => "a link",
+        FileType::Fifo => "a pipe",
+        FileType::Socket => "a socket",
+        FileType::CharacterDevice | FileType::BlockDevice => "a device",
+        FileType::Unknown => "something unknown",
+    }
+}
+
+/// Takes note of what is to tell of one log.
+struct LogReader {
+    place: Place,
+    now: Timestamp,
+    findings: Vec<Finding>,
+    events: u64,
+    /// Whether every id is higher than the one before.
+    in_order: bool,
+    last: Option<EventId>,
+    /// The first event of each of these, and how many there are.
+    out_of_place: Option<(Damage, u64)>,
+    future: Option<(Damage, u64)>,
+    newer: Option<(Damage, u64)>,
+    damage: Option<Damage>,
+    /// The blobs its turns name.
+    blobs: BTreeSet<String>,
+}
+
+impl LogReader {
+    fn new(place: Place, now: Timestamp) -> Self {
+        Self {
+            place,
+            now,
+            findings: Vec::new(),
+            events: 0,
+            in_order: true,
+            last: None,
+            out_of_place: None,
+            future: None,
+            newer: None,
+            damage: None,
+            blobs: BTreeSet::new(),
+        }
+    }
+
+    /// Tells the stretch of damage that has ended: one finding, however many lines it has.
+    fn tell_damage(&mut self) {
+        if let Some(damage) = self.damage.take() {
+            let finding = self
+                .place
+                .found_at(Kind::DamagedLine, &damage, "no event: passed over");
+            self.findings.push(finding);
+        }
+    }
+
+    fn end(&mut self, scanned: &Scanned) -> Vec<Finding> {
+        self.tell_damage();
+        let notes = [
+            (
+                Kind::OutOfPlace,
+                self.out_of_place.take(),
+                "not where they were written, this one first: merged, edited or compacted",
+            ),
+            (
+                Kind::FutureId,
+                self.future.take(),
+                "dated more than a day ahead of this clock, this one first; their order holds",
+            ),
+            (
+                Kind::NewerVersion,
+                self.newer.take(),
+                "written by a newer program, this one first: this one reads and does not append",
+            ),
+        ];
+        for (kind, noted, what) in notes {
+            if let Some((first, count)) = noted {
+                let events = if count == 1 { "event" } else { "events" };
+                let message = format!("{count} {events} {what}");
+                self.findings
+                    .push(self.place.found_at(kind, &first, message));
+            }
+        }
+        if let Some(torn) = &scanned.torn {
+            self.findings
+                .push(self.place.found_at(Kind::TornTail, torn, UNFINISHED));
+        }
+        std::mem::take(&mut self.findings)
+    }
+}
+
+impl Sink for LogReader {
+    fn event(&mut self, event: Event, raw: &[u8], offset: u64) {
+        self.events += 1;
+        self.in_order &= self.last.is_none_or(|last| last < event.id);
+        self.last = Some(event.id);
+        if let Body::Turn(turn) = &event.body {
+            let names = turn.blobs.iter().map(|blob| blob.sha256.clone());
+            self.blobs.extend(names);
+        }
+        let here = Damage {
+            offset,
+            bytes: raw.len() as u64,
+        };
+        let note = |noted: &mut Option<(Damage, u64)>, holds: bool| {
+            if holds {
+                noted.get_or_insert_with(|| (here.clone(), 0)).1 += 1;
+            }
+        };
+        note(&mut self.out_of_place, event.at != Some(offset));
+        let ahead = event.id.timestamp_ms() > self.now.as_ms() + FAR_AHEAD_MS;
+        note(&mut self.future, ahead);
+        note(&mut self.newer, event.v > VERSION);
+    }
+
+    fn damage(&mut self, damage: Damage) {
+        match &mut self.damage {
+            Some(before) if before.offset + before.bytes == damage.offset => {
+                before.bytes += damage.bytes;
+            }
+            _ => {
+                self.tell_damage();
+                self.damage = Some(damage);
+            }
+        }
+    }
+}
+
+/// Returns the events that lose against another one of the same id, with the number of their log:
+/// those the fold passes over.
+pub(super) fn outvoted(logs: &[&File]) -> io::Result<Vec<(usize, Damage)>> {
+    let mut seen = Vec::new();
+    for (log, file) in logs.iter().enumerate() {
+        let mut sink = Stands {
+            log,
+            seen: &mut seen,
+        };
+        scan(FromStart::of(file), 0, &mut sink)?;
+    }
+    seen.sort_unstable_by_key(|stand| (stand.id, stand.hash));
+    let mut outvoted = Vec::new();
+    for same_id in seen.chunk_by(|a, b| a.id == b.id) {
+        let mut versions = same_id.chunk_by(|a, b| a.hash == b.hash);
+        let (Some(first), Some(second)) = (versions.next(), versions.next()) else {
+            continue;
+        };
+        let mut greatest = (first[0].read(logs)?, first[0].hash);
+        for version in std::iter::once(second).chain(versions) {
+            greatest = greatest.max((version[0].read(logs)?, version[0].hash));
+        }
+        let losers = same_id.iter().filter(|stand| stand.hash != greatest.1);
+        outvoted.extend(losers.map(|stand| (stand.log, stand.place())));
+    }
+    outvoted.sort_unstable_by_key(|(log, damage)| (*log, damage.offset));
+    Ok(outvoted)
+}
+
+/// Where an event stands, and what tells it from another of its id.
+struct Stand {
+    id: EventId,
+    hash: u64,
+    offset: u64,
+    bytes: u32,
+    log: usize,
+}
+
+impl Stand {
+    fn place(&self) -> Damage {
+        Damage {
+            offset: self.offset,
+            bytes: self.bytes.into(),
+        }
+    }
+
+    fn read(&self, logs: &[&File]) -> io::Result<Vec<u8>> {
+        let mut raw = vec![0; self.bytes as usize];
+        logs[self.log].read_exact_at(&mut raw, self.offset)?;
+        Ok(raw)
+    }
+}
+
+struct Stands<'a> {
+    log: usize,
+    seen: &'a mut Vec<Stand>,
+}
+
+impl Sink for Stands<'_> {
+    fn event(&mut self, event: Event, raw: &[u8], offset: u64) {
+        let mut hasher = DefaultHasher::new();
+        raw.hash(&mut hasher);
+        self.seen.push(Stand {
+            id: event.id,
+            hash: hasher.finish(),
+            offset,
+            bytes: u32::try_from(raw.len()).expect("a line has at most 64 MiB"),
+            log: self.log,
+        });
+    }
+
+    fn damage(&mut self, _: Damage) {}
+}
+
+/// What the file of receipts holds.
+#[derive(Debug, Default)]
+pub(super) struct Receipts {
+    pub(super) sessions: Vec<SessionId>,
+    pub(super) damage: Vec<Damage>,
+    scanned: Scanned,
+}
+
+impl Receipts {
+    /// Returns every stretch of bytes that is no receipt, an unfinished last line included.
+    pub(super) fn all_damage(self) -> Vec<Damage> {
+        self.damage.into_iter().chain(self.scanned.torn).collect()
+    }
+}
+
+/// Reads the receipts, as far as they are.
+pub(super) fn read_receipts(file: &File) -> io::Result<Receipts> {
+    /// All that is needed of a receipt, whichever version wrote it.
+    #[derive(Deserialize)]
+    struct Named {
+        session: SessionId,
+    }
+    if !file.metadata()?.is_file() {
+        return Err(not_a_file());
+    }
+    let mut reader = BufReader::new(FromStart::of(file));
+    let mut receipts = Receipts::default();
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let offset = receipts.scanned.consumed;
+        let mut piece = reader.by_ref().take(LONGEST_RECEIPT);
+        let bytes = piece.read_until(b'\n', &mut line)? as u64;
+        if bytes == 0 {
+            return Ok(receipts);
+        }
+        let scanned = &mut receipts.scanned;
+        scanned.lines += 1;
+        match serde_json::from_slice::<Named>(trim(&line)) {
+            Ok(named) => receipts.sessions.push(named.session),
+            Err(_) if trim(&line).is_empty() => {}
+            Err(_) if bytes < LONGEST_RECEIPT && !line.ends_with(b"\n") => {
+                scanned.torn = Some(Damage { offset, bytes });
+                return Ok(receipts);
+            }
+            Err(_) => receipts.damage.push(Damage { offset, bytes }),
+        }
+        scanned.consumed += bytes;
+    }
+}
+
+/// Returns the logs of a session's directory, the main one last, as the reader takes them.
+pub(super) fn logs(dir: &Dir) -> io::Result<Vec<String>> {
+    let mut names = dir.names()?;
+    names.retain(|name| is_log_name(name));
+    names.sort_by_key(|name| name == LOG);
+    Ok(names)
+}
