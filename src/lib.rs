@@ -7,7 +7,9 @@
 //! * [`error`], [`warning`]: what can fail and what is worth telling, a table each
 //! * [`handwritten`]: files people write, with file and line of every mistake
 //! * [`progress`]: how far long work has come, for whoever shows it
+//! * [`digest`]: hashes as they are written down
 //! * [`json`]: JSON as it is written to disk and to standard output
+//! * [`platform`]: what differs between operating systems, and the only module that names one
 //! * [`signals`]: signals that end a call
 //! * [`wake`]: waiting for a moment or a signal
 //! * [`session`]: what a conversation is. Ids, events, the fold, the context plan. Pure
@@ -39,12 +41,14 @@
 pub mod cli;
 pub mod clock;
 pub mod commands;
+pub mod digest;
 pub mod error;
 pub mod handwritten;
 pub mod import;
 pub mod json;
 pub mod ollama;
 pub mod output;
+pub mod platform;
 pub mod progress;
 pub mod prompt;
 pub mod session;

@@ -2,11 +2,11 @@
 
 use std::ffi::OsString;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use ollama_prompt::cli::{self, Color, Config, Env, Parsed};
 use ollama_prompt::error::Result;
 use ollama_prompt::output::{Printer, end_with, print_failure, print_text, progress_of, tell_bugs};
+use ollama_prompt::platform::outlive_size_limit;
 use ollama_prompt::{commands, signals, store};
 
 fn main() -> ExitCode {
@@ -52,12 +52,4 @@ fn surroundings() -> Result<Env> {
         Some(found) => env.with_config(Config::parse(&found)?),
         None => env,
     })
-}
-
-/// Lets a write beyond the limit of file sizes fail, as one to a full disk does: by itself that
-/// ends the process in the middle of it, and the reply is lost.
-fn outlive_size_limit() {
-    let raised = Arc::default();
-    // Where it cannot be caught, it ends the process as ever.
-    let _ = signal_hook::flag::register(signal_hook::consts::signal::SIGXFSZ, raised);
 }

@@ -14,26 +14,22 @@
 //! write to a pipe nobody reads. A signal that was ignored when the program started stays so:
 //! `nohup` asks for that.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::net::UnixStream;
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::flag;
-
 use crate::error::{Code, Error, Result};
+use crate::platform::{Sentry, Signal};
 
-/// Number, what it ends a call with, name.
-type Row = (i32, Code, &'static str);
-
-const SIGNALS: [Row; 3] = [
-    (SIGHUP, Code::Hangup, "SIGHUP"),
-    (SIGINT, Code::Interrupted, "SIGINT"),
-    (SIGTERM, Code::Terminated, "SIGTERM"),
-];
+/// Returns what a signal ends a call with.
+fn code(signal: Signal) -> Code {
+    match signal {
+        Signal::Hangup => Code::Hangup,
+        Signal::Interrupt => Code::Interrupted,
+        Signal::Terminate => Code::Terminated,
+    }
+}
 
 /// While there is one, the first signal is told and does nothing else.
 #[derive(Debug)]
@@ -58,9 +54,9 @@ impl Hold {
         self.0.first()
     }
 
-    /// Returns the numbers of the signals that are heard.
-    pub fn numbers(&self) -> impl Iterator<Item = i32> {
-        self.0.heard.iter().map(|((number, ..), _)| *number)
+    /// Returns the signals that are heard.
+    pub fn heard(&self) -> impl Iterator<Item = Signal> {
+        self.0.signals()
     }
 }
 
@@ -90,14 +86,11 @@ pub fn held_back() -> Option<Error> {
 pub fn end_at_once(end: impl Fn(Error) + Send + 'static) -> Result<()> {
     let listen = || {
         let handlers = handlers()?;
-        let (mut woken, wake) = UnixStream::pair()?;
-        for ((number, ..), _) in &handlers.heard {
-            signal_hook::low_level::pipe::register(*number, wake.try_clone()?)?;
-        }
+        let mut sentry = Sentry::of(handlers.signals())?;
         handlers.is_announced.store(true, Ordering::SeqCst);
         handlers.kill.store(false, Ordering::SeqCst);
         thread::Builder::new().spawn(move || {
-            while woken.read_exact(&mut [0]).is_ok() {
+            while sentry.wait() {
                 if handlers.holds.load(Ordering::SeqCst) > 0 {
                     continue;
                 }
@@ -118,7 +111,7 @@ fn refused(cause: io::Error) -> Error {
 #[derive(Debug)]
 struct Handlers {
     /// Each signal that is heard, and whether it came.
-    heard: Vec<(Row, Arc<AtomicBool>)>,
+    heard: Vec<(Signal, Arc<AtomicBool>)>,
     /// Whether a signal ends the process by itself.
     kill: Arc<AtomicBool>,
     /// Whether a thread tells of signals that nobody holds back.
@@ -134,7 +127,14 @@ impl Handlers {
             .heard
             .iter()
             .find(|(_, came)| came.load(Ordering::SeqCst));
-        came.map(|((_, code, name), _)| Error::new(*code, format!("{name} ended the call")))
+        came.map(|(signal, _)| {
+            let sentence = format!("{} ended the call", signal.name());
+            Error::new(code(*signal), sentence)
+        })
+    }
+
+    fn signals(&self) -> impl Iterator<Item = Signal> {
+        self.heard.iter().map(|(signal, _)| *signal)
     }
 }
 
@@ -142,20 +142,15 @@ fn handlers() -> io::Result<&'static Handlers> {
     if let Some(handlers) = HANDLERS.get() {
         return Ok(handlers);
     }
-    let ignored = ignored();
     let kill = Arc::new(AtomicBool::new(true));
     let mut heard = Vec::new();
-    for row in SIGNALS {
-        let (number, code, _) = row;
-        if ignored >> (number - 1) & 1 == 1 {
-            continue;
-        }
+    for signal in Signal::unignored() {
         let came = Arc::new(AtomicBool::new(false));
         // In this order: the first signal flips the switch, the second finds it flipped.
-        flag::register_conditional_shutdown(number, code.exit_status().into(), Arc::clone(&kill))?;
-        flag::register(number, Arc::clone(&kill))?;
-        flag::register(number, Arc::clone(&came))?;
-        heard.push((row, came));
+        signal.ends_if(&kill, code(signal).exit_status())?;
+        signal.sets(&kill)?;
+        signal.sets(&came)?;
+        heard.push((signal, came));
     }
     Ok(HANDLERS.get_or_init(|| Handlers {
         heard,
@@ -163,48 +158,4 @@ fn handlers() -> io::Result<&'static Handlers> {
         is_announced: AtomicBool::new(false),
         holds: AtomicUsize::new(0),
     }))
-}
-
-/// Tells whether this process ignores a signal, by its number.
-#[must_use]
-pub fn is_ignored(number: i32) -> bool {
-    ignored() >> (number - 1) & 1 == 1
-}
-
-/// Returns the signals this process ignores, the lowest bit being signal 1. Where the system
-/// does not tell, none.
-fn ignored() -> u64 {
-    // The file has no size to go by; it is read at once into what is large enough.
-    let mut status = String::with_capacity(8 << 10);
-    File::open("/proc/self/status")
-        .and_then(|mut file| file.read_to_string(&mut status))
-        .ok()
-        .and_then(|_| ignored_in(&status))
-        .unwrap_or(0)
-}
-
-fn ignored_in(status: &str) -> Option<u64> {
-    let hex = status.lines().find_map(|l| l.strip_prefix("SigIgn:"))?;
-    u64::from_str_radix(hex.trim(), 16).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ignored_signals_are_read_from_the_status_of_a_process() {
-        let rows = [
-            ("Name:\tx\nSigIgn:\t0000000000000001\nSigCgt:\t0\n", Some(1)),
-            (
-                "SigBlk:\t0000000000010000\nSigIgn:\t0000000000001002\n",
-                Some(0x1002),
-            ),
-            ("SigIgn:\tx\n", None),
-            ("", None),
-        ];
-        for (status, expected) in rows {
-            assert_eq!(ignored_in(status), expected, "{status:?}");
-        }
-    }
 }

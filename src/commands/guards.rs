@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 use super::ask::Call;
 use super::place::Place;
 use crate::cli::Expected;
+use crate::digest::sha256;
 use crate::error::{Code, Error, Result};
 use crate::json;
 use crate::session::attachment::ToolResult;
@@ -180,10 +180,9 @@ pub(super) fn key(call: &Call<'_>) -> Option<Key> {
         tools: call.attachments.tools.as_ref(),
         tool_results: &call.attachments.tool_results,
     });
-    let hash = Sha256::digest(asked);
     Some(Key {
         key: key.to_owned(),
-        request: hash.iter().map(|byte| format!("{byte:02x}")).collect(),
+        request: sha256(asked),
     })
 }
 

@@ -6,10 +6,10 @@ use std::io::BufRead;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 
 use super::lines::{each_line, skipped};
 use super::{Item, Lines, Take};
+use crate::digest::sha256;
 use crate::error::Result;
 use crate::session::event::{Body, Event};
 use crate::session::id::SessionId;
@@ -126,9 +126,7 @@ impl Open {
                 why: "the export was cut short".to_owned(),
             })?;
         }
-        lines
-            .blobs
-            .retain(|name, bytes| hex(&Sha256::digest(bytes)) == *name);
+        lines.blobs.retain(|name, bytes| sha256(bytes) == *name);
         let missing = blobs.saturating_sub(lines.blobs.len());
         if missing > 0 {
             take(Item::Skipped {
@@ -138,8 +136,4 @@ impl Open {
         }
         take(Item::Lines(lines))
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -4,11 +4,11 @@
 use std::io::BufRead;
 
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 use super::lines::{each_object, skipped, text_of};
 use super::messages::{Message, Speaker, pair};
 use super::{Item, Session, Take, leave_out};
+use crate::digest::sha256;
 use crate::error::Result;
 
 /// Reads conversations one after the other.
@@ -73,13 +73,7 @@ fn key_of(value: &Value) -> String {
     let given = ["id", "conversation_id", "session_id"];
     let given = given.iter().find_map(|key| value[*key].as_str());
     given.map_or_else(
-        || {
-            let hash = Sha256::digest(value["messages"].to_string());
-            hash[..16]
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect()
-        },
+        || sha256(value["messages"].to_string())[..32].to_owned(),
         str::to_owned,
     )
 }

@@ -3,15 +3,14 @@
 use std::io;
 use std::task::Poll;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
-
 use crate::error::{Code, Error, Result};
+use crate::platform::Arrival;
 use crate::signals::Hold;
 
 /// Wakes who waits when a signal comes.
 pub(super) struct Signals {
     hold: Hold,
-    streams: Vec<Signal>,
+    arrivals: Vec<Arrival>,
 }
 
 impl Signals {
@@ -21,21 +20,17 @@ impl Signals {
             Error::new(Code::Internal, "cannot listen for signals").because(cause)
         };
         let hold = Hold::new()?;
-        let streams = hold
-            .numbers()
-            .map(|number| signal(SignalKind::from_raw(number)))
-            .collect::<io::Result<_>>()
-            .map_err(refused)?;
-        Ok(Self { hold, streams })
+        let arrivals = hold.heard().map(Arrival::of);
+        let arrivals = arrivals.collect::<io::Result<_>>().map_err(refused)?;
+        Ok(Self { hold, arrivals })
     }
 
     /// Waits for the first signal, which may have come already, and returns the error it ends the
     /// call with.
     pub(super) async fn next(&mut self) -> Error {
         std::future::poll_fn(|context| {
-            for stream in &mut self.streams {
-                // Until it is pending: then it wakes this.
-                while stream.poll_recv(context).is_ready() {}
+            for arrival in &mut self.arrivals {
+                arrival.wake(context);
             }
             self.hold.first().map_or(Poll::Pending, Poll::Ready)
         })

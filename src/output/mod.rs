@@ -9,6 +9,7 @@ mod fork;
 pub mod found;
 pub mod house;
 mod list;
+mod markdown;
 pub mod page;
 mod progress;
 mod references;
@@ -25,9 +26,7 @@ pub mod upkeep;
 
 use std::io::{self, IsTerminal, Write};
 use std::ops::ControlFlow;
-use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 
 pub use color::Palette;
@@ -49,6 +48,7 @@ use crate::commands::{Answer, Outcome, Watch};
 use crate::error::{Code, Error, Result};
 use crate::json;
 use crate::ollama::Chunk;
+use crate::platform::is_stdout_closed_after;
 use crate::tokens;
 use crate::warning::Warning;
 
@@ -153,7 +153,7 @@ impl Printer {
             watch.look(&mut |session, event| {
                 self.write(&(json::line(&Seen::new(session, event)) + "\n"));
             })?;
-            if self.failed.is_none() && is_closed_after(watch.pause()) {
+            if self.failed.is_none() && is_stdout_closed_after(watch.pause()) {
                 return Ok(());
             }
         }
@@ -221,22 +221,6 @@ fn unprinted(cause: &io::Error) -> Error {
     Error::new(Code::StoreIo, "cannot write to standard output")
         .because(cause)
         .hint("a turn that was taken is stored: session show has it")
-}
-
-/// Waits, and tells whether standard output has nobody any more who reads it. A signal ends the
-/// wait early.
-fn is_closed_after(pause: Duration) -> bool {
-    let out = io::stdout();
-    let mut polled = [PollFd::new(&out, PollFlags::empty())];
-    let pause = Timespec {
-        tv_sec: i64::try_from(pause.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: pause.subsec_nanos().into(),
-    };
-    let waited = poll(&mut polled, Some(&pause));
-    waited.is_ok()
-        && polled[0]
-            .revents()
-            .intersects(PollFlags::ERR | PollFlags::HUP)
 }
 
 /// Prints a text that was asked for in place of a result: help, version.

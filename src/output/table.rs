@@ -1,15 +1,13 @@
 //! Tables for people. They fit the width of the terminal they are shown on, and no cell moves a
 //! cursor, whatever a title or a file name says; wide characters take the two columns they have.
 
-use std::io;
-
 use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Row, Table, presets};
-use rustix::termios::tcgetwinsize;
 use unicode_width::UnicodeWidthStr;
 
 use super::Palette;
 use super::text::harmless;
 use crate::cli::Color;
+use crate::platform::columns_of_stdout;
 use crate::session::event::Timestamp;
 use crate::session::id::SessionId;
 
@@ -26,9 +24,8 @@ impl Page {
     /// Returns the page that standard output is: as wide as the terminal, or as long as lines are.
     #[must_use]
     pub fn of_stdout(asked: Color) -> Self {
-        let columns = tcgetwinsize(io::stdout()).ok().map(|size| size.ws_col);
         Self {
-            width: columns.filter(|columns| *columns > 0),
+            width: columns_of_stdout(),
             palette: Palette::of_stdout(asked),
         }
     }

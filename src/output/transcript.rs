@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 
+use super::markdown::{plain, quoted, section};
 use super::table::{minute, one_line};
 use super::text::harmless;
 use super::{Page, Report, SaidMessage, SessionInfo};
@@ -102,99 +103,20 @@ fn text(info: &SessionInfo, page: Page) -> String {
 }
 
 fn markdown(info: &SessionInfo) -> String {
-    let title = info.metadata.title.as_ref().map(|title| one_line(title));
+    let title = info.metadata.title.clone();
     let title = title.unwrap_or_else(|| format!("Session {}", info.session_id));
     let mut text = format!("# {}\n\n", plain(&title));
     for (name, fact) in facts(info) {
         writeln!(text, "- {name}: {}", plain(&fact)).expect("memory");
     }
-    let mut section = |heading: &str, said: &str| {
-        write!(
-            text,
-            "\n## {}\n\n{}\n",
-            plain(heading),
-            closed(&harmless(said))
-        )
-        .expect("memory");
-    };
     if let Some(system) = &info.system_prompt {
-        section("system", system);
+        text += &section("system", system);
     }
     for message in &info.messages {
         if let Some(thinking) = &message.thinking {
-            section("thinking", &quoted(thinking));
+            text += &format!("\n## thinking\n\n{}\n", quoted(thinking));
         }
-        section(&heading(message), &message.content);
+        text += &section(&heading(message), &message.content);
     }
     text.trim_end().to_owned()
-}
-
-/// Returns a line in which nothing is Markdown or HTML.
-fn plain(line: &str) -> String {
-    let mut plain = String::with_capacity(line.len());
-    for c in line.chars() {
-        if matches!(
-            c,
-            '\\' | '`' | '*' | '_' | '[' | ']' | '<' | '>' | '#' | '&' | '|' | '~'
-        ) {
-            plain.push('\\');
-        }
-        plain.push(c);
-    }
-    plain
-}
-
-/// Returns Markdown whose last fence is closed, so that what follows is not part of its code.
-fn closed(markdown: &str) -> String {
-    let mut open: Option<&str> = None;
-    for line in markdown.lines() {
-        let line = line.trim_start();
-        let end = line.find(|c| c != '`').unwrap_or(line.len());
-        let tildes = line.find(|c| c != '~').unwrap_or(line.len());
-        let fence = &line[..end.max(tildes)];
-        let rest = &line[fence.len()..];
-        match open {
-            Some(begun) if fence.starts_with(begun) && rest.trim().is_empty() => open = None,
-            None if fence.len() >= 3 && !(fence.starts_with('`') && rest.contains('`')) => {
-                open = Some(fence);
-            }
-            _ => {}
-        }
-    }
-    let markdown = markdown.trim_end();
-    match open {
-        Some(fence) => format!("{markdown}\n{fence}"),
-        None => markdown.to_owned(),
-    }
-}
-
-fn quoted(text: &str) -> String {
-    let lines: Vec<String> = text.lines().map(|line| format!("> {line}")).collect();
-    lines.join("\n")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_fence_that_is_left_open_is_closed() {
-        let rows = [
-            ("text", "text"),
-            ("```rust\ncode", "```rust\ncode\n```"),
-            ("```\ncode\n```", "```\ncode\n```"),
-            ("````\n```\ncode", "````\n```\ncode\n````"),
-            ("~~~\n```\n", "~~~\n```\n~~~"),
-            ("``` inline ``` text", "``` inline ``` text"),
-            ("```\na\n``` no end", "```\na\n``` no end\n```"),
-        ];
-        for (markdown, expected) in rows {
-            assert_eq!(closed(markdown), expected, "{markdown:?}");
-        }
-    }
-
-    #[test]
-    fn a_title_is_no_markdown() {
-        assert_eq!(plain("a <b> *c* #d `e`"), "a \\<b\\> \\*c\\* \\#d \\`e\\`");
-    }
 }

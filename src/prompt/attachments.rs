@@ -5,18 +5,17 @@
 //! ever opened for long enough to wait on. Definitions and results may also come from a pipe that
 //! has a path, as the prompt may.
 
-use std::fs::{File, OpenOptions};
 use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 use super::{Source, read_text, unreadable};
+use crate::digest::sha256;
 use crate::error::{Code, Error, Result};
+use crate::platform::open_without_waiting;
 use crate::session::attachment::{Attachments, Blob, Image, ToolResult};
 
 /// The largest image that is sent, in bytes.
@@ -112,7 +111,7 @@ fn read_image(path: &Path) -> Result<Image> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     Ok(Image {
         blob: Blob {
-            sha256: hash(&bytes),
+            sha256: sha256(&bytes),
             bytes: bytes.len() as u64,
             media_type: media_type.to_owned(),
             name: name.into_owned(),
@@ -138,20 +137,9 @@ pub fn decode(image: &Image) -> Result<Vec<u8>> {
         .map_err(|cause| unreadable(&what, cause))
 }
 
-/// Returns the SHA-256 of bytes, in lower-case hexadecimal.
-#[must_use]
-pub fn hash(bytes: &[u8]) -> String {
-    let digest = Sha256::digest(bytes);
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// Reads a regular file. A pipe or a device is opened without waiting and then refused.
 fn read_regular(path: &Path, what: &str) -> Result<Vec<u8>> {
-    let no_wait = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
-    #[expect(clippy::cast_possible_wrap, reason = "flags are bits")]
-    let flags = no_wait.bits() as i32;
-    let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
-    let file: File = opened.map_err(|cause| unreadable(what, cause))?;
+    let file = open_without_waiting(path).map_err(|cause| unreadable(what, cause))?;
     let metadata = file.metadata().map_err(|cause| unreadable(what, cause))?;
     if !metadata.is_file() {
         return Err(unreadable(what, "it is not a regular file"));
@@ -257,7 +245,7 @@ mod tests {
     #[test]
     fn a_hash_is_sha_256_in_lower_case() {
         assert_eq!(
-            hash(b"abc"),
+            sha256(b"abc"),
             "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
         );
     }

@@ -2,9 +2,8 @@
 
 use std::io::{self, Read};
 
-use sha2::{Digest, Sha256};
-
 use super::refusal::Refusal;
+use crate::digest::sha256;
 
 /// What a reference becomes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,8 +17,7 @@ pub(super) struct Content {
 impl Content {
     /// Returns the SHA-256 of the text, in hexadecimal.
     pub(super) fn sha256(&self) -> String {
-        let digest = Sha256::digest(self.text.as_bytes());
-        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+        sha256(&self.text)
     }
 }
 

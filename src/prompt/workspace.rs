@@ -11,11 +11,10 @@ use std::path::{Component, Path, PathBuf};
 
 use cap_fs_ext::{FollowSymlinks, OpenOptionsFollowExt};
 use cap_std::ambient_authority;
-use cap_std::fs::{Dir, FileType, OpenOptions, OpenOptionsExt};
-use rustix::fs::OFlags;
-use rustix::io::Errno;
+use cap_std::fs::{Dir, FileType, OpenOptions};
 
 use super::refusal::Refusal;
+use crate::platform::{Refused, is_made_up, why, without_waiting};
 
 /// The root.
 #[derive(Debug)]
@@ -109,10 +108,8 @@ pub(super) fn open_in(dir: &Dir, path: &Path) -> Result<Opened, Refusal> {
         return Err(Refusal::NotAFile);
     }
     let mut options = OpenOptions::new();
-    options
-        .read(true)
-        .follow(FollowSymlinks::No)
-        .custom_flags(flags());
+    options.read(true).follow(FollowSymlinks::No);
+    without_waiting(&mut options);
     let file = dir.open_with(path, &options).map_err(Refusal::of)?;
     let metadata = file.metadata().map_err(Refusal::of)?;
     if is_special(metadata.file_type()) || is_made_up(&file).map_err(Refusal::of)? {
@@ -125,38 +122,14 @@ pub(super) fn open_in(dir: &Dir, path: &Path) -> Result<Opened, Refusal> {
     })
 }
 
-fn flags() -> i32 {
-    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-    i32::try_from(flags.bits()).expect("flags of open are a C int")
-}
-
-/// Tells whether the kernel makes the file up as it is read: `/proc`, where reading one's own
-/// environment or memory is reading a file, and `/sys`.
-#[cfg(target_os = "linux")]
-fn is_made_up(file: &cap_std::fs::File) -> io::Result<bool> {
-    use rustix::fs::{PROC_SUPER_MAGIC, fstatfs};
-    /// The file system of `/sys` (linux/magic.h).
-    const SYSFS_MAGIC: u64 = 0x6265_6572;
-
-    let kind = fstatfs(file)?.f_type;
-    Ok(kind == PROC_SUPER_MAGIC || u64::try_from(kind) == Ok(SYSFS_MAGIC))
-}
-
-/// Tells whether the kernel makes the file up as it is read: there is none such here.
-#[cfg(not(target_os = "linux"))]
-fn is_made_up(_file: &cap_std::fs::File) -> io::Result<bool> {
-    Ok(false)
-}
-
 impl Refusal {
     /// Makes a refusal of the system's error, without any path that may be in it.
     pub(super) fn of(error: io::Error) -> Self {
-        match (Errno::from_io_error(&error), error.kind()) {
+        match (why(&error), error.kind()) {
             // cap-std's own way to say that a path leads out.
-            (None, io::ErrorKind::PermissionDenied) => Self::Outside,
-            (Some(Errno::LOOP), _) => Self::Link,
-            // A socket.
-            (Some(Errno::NXIO), _) => Self::NotAFile,
+            (_, io::ErrorKind::PermissionDenied) if error.raw_os_error().is_none() => Self::Outside,
+            (Refused::Link, _) => Self::Link,
+            (Refused::Socket, _) => Self::NotAFile,
             (_, io::ErrorKind::NotFound) => Self::Missing,
             (_, io::ErrorKind::PermissionDenied) => Self::Forbidden,
             (_, io::ErrorKind::NotADirectory) => Self::NotADirectory,

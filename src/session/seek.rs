@@ -8,12 +8,12 @@ use std::fmt;
 
 use regex::{Regex, RegexBuilder};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 use super::event::{Body, Event, Redact};
 use super::fold::{Entry, Session};
 use super::id::EventId;
 use super::redact::{Fields, Hidden, MARKER, may_be_hidden, merged};
+use crate::digest::sha256_of_all;
 
 /// How large an expression may become, in bytes: what is larger was not meant to be run over every
 /// turn.
@@ -280,17 +280,12 @@ fn is_covered([start, end]: [u64; 2], ranges: &[[u64; 2]]) -> bool {
 #[must_use]
 pub fn hash(salt: &str, texts: &BTreeMap<String, String>) -> String {
     const FIRST: [&str; 3] = ["prompt", "response", "thinking"];
-    let mut digest = Sha256::new();
-    digest.update(salt);
     let rest = texts
         .iter()
         .filter(|(name, _)| !FIRST.contains(&name.as_str()));
     let first = FIRST.iter().filter_map(|name| texts.get(*name));
-    for text in first.chain(rest.map(|(_, text)| text)) {
-        digest.update(text);
-    }
-    let bytes = digest.finalize();
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let texts = first.chain(rest.map(|(_, text)| text));
+    sha256_of_all([salt].into_iter().chain(texts.map(String::as_str)))
 }
 
 /// Returns the events that hide what was found, and those that set again what goes with it:

@@ -1,9 +1,7 @@
 //! Blobs: bytes that are no text, named by the SHA-256 of them, so that the same image is stored once
 //! in a session however often it is sent.
 
-use std::io::{self, Read};
-
-use sha2::{Digest, Sha256};
+use crate::digest::sha256;
 
 /// Bytes that are to be kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,30 +23,11 @@ pub fn is_blob_name(name: &str) -> bool {
 /// # Errors
 /// That they are damaged, in words.
 pub fn sound(bytes: Vec<u8>, name: &str) -> Result<Vec<u8>, String> {
-    if hash_of(&mut &*bytes).is_ok_and(|hash| hash == name) {
+    if sha256(&bytes) == name {
         Ok(bytes)
     } else {
         Err("its bytes are damaged".to_owned())
     }
-}
-
-/// Returns the SHA-256 of what is read, in lower-case hexadecimal.
-///
-/// # Errors
-/// As the system says.
-pub fn hash_of(source: &mut impl Read) -> io::Result<String> {
-    let mut hasher = Sha256::new();
-    let mut piece = [0; 16 << 10];
-    loop {
-        match source.read(&mut piece) {
-            Ok(0) => break,
-            Ok(n) => hasher.update(&piece[..n]),
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    let digest = hasher.finalize();
-    Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Returns the blobs that the line of an event names.

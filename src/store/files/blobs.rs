@@ -11,6 +11,7 @@ use super::dir::{Access, Dir, Doing};
 use super::layout::{BLOBS, TEMPORARY};
 use super::replace::fresh_id;
 use crate::error::Result;
+use crate::platform::touch;
 use crate::session::attachment::Blob;
 use crate::store::Durability;
 use crate::store::blobs::{NewBlob, is_blob_name, sound};
@@ -56,7 +57,7 @@ fn write_one(dir: &Dir, blob: &NewBlob, durability: Durability) -> io::Result<()
             .take(blob.bytes.len() as u64 + 1)
             .read_to_end(&mut bytes)?;
         if bytes == blob.bytes {
-            rustix::fs::futimens(&there, &NOW)?;
+            touch(&there)?;
             return sync(&there);
         }
     }
@@ -69,17 +70,6 @@ fn write_one(dir: &Dir, blob: &NewBlob, durability: Durability) -> io::Result<()
     };
     fill().inspect_err(|_| drop(dir.remove_file(&temporary)))
 }
-
-const NOW: rustix::fs::Timestamps = {
-    let now = rustix::fs::Timespec {
-        tv_sec: 0,
-        tv_nsec: rustix::fs::UTIME_NOW as _,
-    };
-    rustix::fs::Timestamps {
-        last_access: now,
-        last_modification: now,
-    }
-};
 
 /// Removes blobs of a session that came to nothing. What stays in spite of this does no harm.
 pub(super) fn remove(session: &Dir, blobs: &[NewBlob]) {

@@ -3,37 +3,22 @@
 //! Nothing below the store's root is reached by a path of several parts, so no link planted on
 //! the way is followed; the last part is never a link, a FIFO cannot make an open hang, and only
 //! regular files are read or written. Modes are given when a file is made. This is the one
-//! module that makes, renames or removes files of the store, and the one with platform code.
+//! module that makes, renames or removes files of the store; how, is [`crate::platform`]'s to know.
 
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
-use rustix::io::{Errno, retry_on_intr};
-
-use super::layout::{DIRECTORY_MODE, FILE_MODE};
 use crate::error::{Code, Error, Result};
+pub use crate::platform::{Access, Trust, identity, not_a_file, open_own};
+use crate::platform::{Directory, Refused, Stat, user, why};
 
 /// An open directory; its path is for messages only.
 #[derive(Debug)]
 pub struct Dir {
-    fd: OwnedFd,
+    handle: Directory,
     path: PathBuf,
-}
-
-/// What a file is opened for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
-    /// Reading only.
-    Read,
-    /// Reading, and writing at its end.
-    Append,
-    /// Reading and writing, made when missing: lock files, which some mounts refuse to lock when
-    /// they are open for one of the two only.
-    Lock,
 }
 
 impl Dir {
@@ -42,10 +27,8 @@ impl Dir {
     /// # Errors
     /// As the system says; `NotFound` where there is none.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))?;
         Ok(Self {
-            fd,
+            handle: Directory::open(path)?,
             path: path.to_owned(),
         })
     }
@@ -55,7 +38,7 @@ impl Dir {
     /// # Errors
     /// As the system says: `NotFound`; ENOTDIR or ELOOP for a link.
     pub fn open_dir(&self, name: &str) -> io::Result<Self> {
-        self.open_dir_with(name, OFlags::NOFOLLOW)
+        Ok(self.below(name, self.handle.open_dir(name)?))
     }
 
     /// Opens a directory in this one, or what a link of this name leads to, if the link is the
@@ -64,26 +47,14 @@ impl Dir {
     /// # Errors
     /// As [`Dir::open_dir`]; `PermissionDenied` for another user's link.
     pub fn open_dir_or_own_link(&self, name: &str) -> io::Result<Self> {
-        match self.open_dir(name) {
-            Err(e) if matches!(Errno::from_io_error(&e), Some(Errno::NOTDIR | Errno::LOOP)) => {
-                let link = rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)?;
-                if link.st_uid == rustix::process::geteuid().as_raw() {
-                    self.open_dir_with(name, OFlags::empty())
-                } else {
-                    Err(Errno::LOOP.into())
-                }
-            }
-            opened => opened,
-        }
+        Ok(self.below(name, self.handle.open_dir_or_own_link(name)?))
     }
 
-    fn open_dir_with(&self, name: &str, extra: OFlags) -> io::Result<Self> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | extra;
-        let fd = retry_on_intr(|| rustix::fs::openat(&self.fd, name, flags, Mode::empty()))?;
-        Ok(Self {
-            fd,
+    fn below(&self, name: &str, handle: Directory) -> Self {
+        Self {
+            handle,
             path: self.path.join(name),
-        })
+        }
     }
 
     /// Makes a directory in this one, for the user alone.
@@ -91,11 +62,7 @@ impl Dir {
     /// # Errors
     /// As the system says; `AlreadyExists` where there is something of that name.
     pub fn make_dir(&self, name: &str) -> io::Result<()> {
-        Ok(rustix::fs::mkdirat(
-            &self.fd,
-            name,
-            Mode::from_raw_mode(DIRECTORY_MODE),
-        )?)
+        self.handle.make_dir(name)
     }
 
     /// Opens a regular file in this directory.
@@ -104,16 +71,7 @@ impl Dir {
     /// As the system says; ELOOP for a link, and [`not_a_file`] for whatever else is no regular
     /// file.
     pub fn open_file(&self, name: &str, access: Access) -> io::Result<File> {
-        let flags = match access {
-            Access::Read => OFlags::RDONLY,
-            Access::Append => OFlags::RDWR | OFlags::APPEND,
-            Access::Lock => OFlags::RDWR | OFlags::CREATE,
-        };
-        let file = self.open_at(name, flags | OFlags::NONBLOCK)?;
-        if FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) != FileType::RegularFile {
-            return Err(not_a_file());
-        }
-        Ok(file)
+        self.handle.open_file(name, access)
     }
 
     /// Makes a file in this directory, open for reading and writing at its end.
@@ -121,16 +79,7 @@ impl Dir {
     /// # Errors
     /// As the system says; `AlreadyExists` where there is something of that name.
     pub fn create_file(&self, name: &str) -> io::Result<File> {
-        self.open_at(
-            name,
-            OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::APPEND,
-        )
-    }
-
-    fn open_at(&self, name: &str, flags: OFlags) -> io::Result<File> {
-        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mode = Mode::from_raw_mode(FILE_MODE);
-        Ok(retry_on_intr(|| rustix::fs::openat(&self.fd, name, flags, mode))?.into())
+        self.handle.create_file(name)
     }
 
     /// Returns what stands under a name, without following a link.
@@ -138,11 +87,7 @@ impl Dir {
     /// # Errors
     /// As the system says; `NotFound` where there is nothing.
     pub fn stat(&self, name: &str) -> io::Result<Stat> {
-        Ok(rustix::fs::statat(
-            &self.fd,
-            name,
-            AtFlags::SYMLINK_NOFOLLOW,
-        )?)
+        self.handle.stat(name)
     }
 
     /// Returns what is known of the directory itself.
@@ -150,7 +95,7 @@ impl Dir {
     /// # Errors
     /// As the system says.
     pub fn metadata(&self) -> io::Result<Stat> {
-        Ok(rustix::fs::fstat(&self.fd)?)
+        self.handle.own_stat()
     }
 
     /// Calls `each` with every name in the directory that is UTF-8 (no other name is one of
@@ -158,17 +103,8 @@ impl Dir {
     ///
     /// # Errors
     /// As the system says.
-    pub fn for_each_name(&self, mut each: impl FnMut(&str)) -> io::Result<()> {
-        for entry in rustix::fs::Dir::read_from(&self.fd)? {
-            let entry = entry?;
-            if let Ok(name) = entry.file_name().to_str()
-                && name != "."
-                && name != ".."
-            {
-                each(name);
-            }
-        }
-        Ok(())
+    pub fn for_each_name(&self, each: impl FnMut(&str)) -> io::Result<()> {
+        self.handle.for_each_name(each)
     }
 
     /// Returns every name [`for_each_name`](Self::for_each_name) has, sorted.
@@ -188,9 +124,7 @@ impl Dir {
     /// # Errors
     /// As the system says.
     pub fn sync_file_system(&self) -> io::Result<bool> {
-        #[cfg(target_os = "linux")]
-        rustix::fs::syncfs(&self.fd)?;
-        Ok(cfg!(target_os = "linux"))
+        self.handle.sync_file_system()
     }
 
     /// Changes the permissions of a file or directory of this directory, which is not a link.
@@ -198,13 +132,7 @@ impl Dir {
     /// # Errors
     /// As the system says.
     pub fn set_mode(&self, name: &str, mode: u32) -> io::Result<()> {
-        // Linux changes no link's own mode, and would follow it. Only who may write to this
-        // directory could put one there between the look and the change.
-        if FileType::from_raw_mode(self.stat(name)?.st_mode) == FileType::Symlink {
-            return Err(Errno::LOOP.into());
-        }
-        let mode = Mode::from_raw_mode(mode);
-        Ok(rustix::fs::chmodat(&self.fd, name, mode, AtFlags::empty())?)
+        self.handle.set_mode(name, mode)
     }
 
     /// Changes the permissions of the directory itself.
@@ -212,7 +140,7 @@ impl Dir {
     /// # Errors
     /// As the system says.
     pub fn set_own_mode(&self, mode: u32) -> io::Result<()> {
-        Ok(rustix::fs::fchmod(&self.fd, Mode::from_raw_mode(mode))?)
+        self.handle.set_own_mode(mode)
     }
 
     /// Renames within this directory, over whatever has the new name.
@@ -220,7 +148,7 @@ impl Dir {
     /// # Errors
     /// As the system says.
     pub fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        Ok(rustix::fs::renameat(&self.fd, from, &self.fd, to)?)
+        self.handle.rename(from, to)
     }
 
     /// Renames within this directory, unless something has the new name.
@@ -228,19 +156,7 @@ impl Dir {
     /// # Errors
     /// As the system says; `AlreadyExists` where there is something of that name.
     pub fn rename_new(&self, from: &str, to: &str) -> io::Result<()> {
-        // A second name, and then the end of the first: nobody's file is lost on the way.
-        match rustix::fs::linkat(&self.fd, from, &self.fd, to, AtFlags::empty()) {
-            Ok(()) => self.remove_file(from),
-            // Some file systems have no second names.
-            Err(Errno::PERM | Errno::ACCESS | Errno::OPNOTSUPP | Errno::NOSYS) => {
-                match self.stat(to) {
-                    Ok(_) => Err(Errno::EXIST.into()),
-                    Err(e) if e.kind() == io::ErrorKind::NotFound => self.rename(from, to),
-                    Err(e) => Err(e),
-                }
-            }
-            Err(other) => Err(other.into()),
-        }
+        self.handle.rename_new(from, to)
     }
 
     /// Removes a file of this directory.
@@ -248,7 +164,7 @@ impl Dir {
     /// # Errors
     /// As the system says.
     pub fn remove_file(&self, name: &str) -> io::Result<()> {
-        Ok(rustix::fs::unlinkat(&self.fd, name, AtFlags::empty())?)
+        self.handle.remove_file(name)
     }
 
     /// Removes an empty directory of this directory.
@@ -256,7 +172,7 @@ impl Dir {
     /// # Errors
     /// As the system says.
     pub fn remove_dir(&self, name: &str) -> io::Result<()> {
-        Ok(rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR)?)
+        self.handle.remove_dir(name)
     }
 
     /// Makes the directory's entries survive a loss of power.
@@ -264,7 +180,7 @@ impl Dir {
     /// # Errors
     /// As the system says. A failed sync is not to be tried again: the pages count as clean now.
     pub fn sync(&self) -> io::Result<()> {
-        Ok(retry_on_intr(|| rustix::fs::fsync(&self.fd))?)
+        self.handle.sync()
     }
 
     /// Returns the path the directory was opened by, for messages.
@@ -280,48 +196,6 @@ impl Dir {
     }
 }
 
-/// Who else has to do with a file.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Trust {
-    /// Whether other users may read it.
-    pub is_shown: bool,
-    /// Whether other users may have written it.
-    pub is_foreign: bool,
-}
-
-/// Opens a regular file the user keeps, by its path, and tells who else has to do with it. Where
-/// the last part of the path is a link of the user's own, it is followed: people keep such files
-/// elsewhere. Costs one system call where there is nothing.
-///
-/// # Errors
-/// As the system says; ELOOP for another user's link, and [`not_a_file`] for whatever else is no
-/// regular file.
-pub(in crate::store) fn open_own(path: &Path) -> io::Result<(File, Trust)> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let open = |flags| retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()));
-    let me = rustix::process::geteuid().as_raw();
-    let (file, is_link): (File, bool) = match open(flags | OFlags::NOFOLLOW) {
-        Err(Errno::LOOP) if rustix::fs::lstat(path)?.st_uid == me => (open(flags)?.into(), true),
-        opened => (opened?.into(), false),
-    };
-    let stat = rustix::fs::fstat(&file)?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return Err(not_a_file());
-    }
-    // Who may not enter the directory cannot reach the file, whatever its own mode says.
-    // Of where a link leads to that is not known.
-    let entering = match path.parent() {
-        Some(dir) if !is_link => (rustix::fs::stat(dir)?.st_mode & 0o011) * 0o7,
-        _ => 0o077,
-    };
-    let others = stat.st_mode & entering;
-    let trust = Trust {
-        is_shown: others & 0o044 != 0,
-        is_foreign: others & 0o022 != 0 || ![me, 0].contains(&stat.st_uid),
-    };
-    Ok((file, trust))
-}
-
 /// Tells whether the directory may be trusted with a conversation: it is the user's own, and
 /// nobody else can write to it.
 pub(in crate::store) fn check_owner(dir: &Dir) -> Result<()> {
@@ -334,27 +208,15 @@ pub(in crate::store) fn check_owner(dir: &Dir) -> Result<()> {
         .because(cause)
         .hint(hint))
     };
-    if stat.st_uid != rustix::process::geteuid().as_raw() {
+    if stat.owner != user() {
         let hint = "run as the user it belongs to, or name another store with OLLAMA_PROMPT_HOME";
         return refuse("it belongs to another user", hint.to_owned());
     }
-    if stat.st_mode & 0o022 != 0 {
+    if stat.mode & 0o022 != 0 {
         let hint = format!("chmod go-w '{}'", dir.path().display());
         return refuse("others may write to it", hint);
     }
     Ok(())
-}
-
-/// The error of something that is there under a file's name and is no regular file.
-#[must_use]
-pub(super) fn not_a_file() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")
-}
-
-/// Tells what file a descriptor is open on: device and inode.
-pub(super) fn identity(file: &File) -> io::Result<(u64, u64)> {
-    let stat = rustix::fs::fstat(file)?;
-    Ok((stat.st_dev, stat.st_ino))
 }
 
 /// Turns the system's error into one that says what was being done, and to what.
@@ -390,10 +252,10 @@ fn code_of(cause: &io::Error) -> Code {
     if cause.kind() == io::ErrorKind::InvalidInput && cause.raw_os_error().is_none() {
         return Code::StoreUnsupported;
     }
-    match Errno::from_io_error(cause) {
-        Some(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => Code::StoreFull,
-        Some(Errno::ROFS | Errno::ACCESS | Errno::PERM) => Code::StoreReadonly,
-        Some(Errno::LOOP | Errno::NOTDIR | Errno::ISDIR | Errno::NXIO) => Code::StoreUnsupported,
-        _ => Code::StoreIo,
+    match why(cause) {
+        Refused::Full => Code::StoreFull,
+        Refused::Forbidden => Code::StoreReadonly,
+        Refused::Link | Refused::Kind | Refused::Socket => Code::StoreUnsupported,
+        Refused::NoLocks | Refused::Other => Code::StoreIo,
     }
 }

@@ -103,7 +103,7 @@ impl HeldDraft for DraftFile<'_> {
 /// Tells whether a file that is open has still its name: a turn that was stored removed it, one
 /// that failed again has put another in its place.
 fn is_named(dir: &Dir, name: &str, file: &File) -> bool {
-    let named = dir.stat(name).map(|stat| (stat.st_dev, stat.st_ino));
+    let named = dir.stat(name).map(|stat| stat.identity);
     matches!((named, identity(file)), (Ok(named), Ok(open)) if named == open)
 }
 

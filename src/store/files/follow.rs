@@ -12,8 +12,6 @@ use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::PathBuf;
 
-use rustix::fs::{FileType, Stat};
-
 use super::FileStore;
 use super::dir::{Access, Dir, Doing};
 use super::layout::is_log_name;
@@ -21,6 +19,7 @@ use super::log::{Damage, FromStart, Sink, scan};
 use super::read::Mark;
 use super::verify::logs;
 use crate::error::Result;
+use crate::platform::{FileKind, Stat};
 use crate::session::event::{Body, Event, Timestamp};
 use crate::session::id::{EventId, SessionId};
 use crate::session::redact::Hidden;
@@ -63,18 +62,18 @@ struct Followable {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     identity: (u64, u64),
-    size: i64,
-    modified: (i64, u64),
-    changed: (i64, u64),
+    size: u64,
+    modified: (i64, u32),
+    changed: (i64, u32),
 }
 
 impl Stamp {
     fn of(stat: &Stat) -> Self {
         Self {
-            identity: (stat.st_dev, stat.st_ino),
-            size: stat.st_size,
-            modified: (stat.st_mtime, stat.st_mtime_nsec),
-            changed: (stat.st_ctime, stat.st_ctime_nsec),
+            identity: stat.identity,
+            size: stat.size,
+            modified: stat.modified,
+            changed: stat.changed,
         }
     }
 
@@ -166,7 +165,7 @@ impl Followed {
             .open_file(name, Access::Read)?;
         let same = Stamp::of(stat).identity == super::dir::identity(&file)?;
         let len = if same {
-            u64::try_from(stat.st_size).unwrap_or(0)
+            stat.size
         } else {
             file.metadata()?.len()
         };
@@ -194,7 +193,7 @@ impl Followed {
     ) -> io::Result<()> {
         let name = id.to_string();
         let stat = match sessions.stat(&name) {
-            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => stat,
+            Ok(stat) if stat.kind == FileKind::Directory => stat,
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
             // Purged, or not made yet. What was told of it stays known: it may come back.
             _ => {

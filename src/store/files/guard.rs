@@ -12,18 +12,18 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 use super::dir::{Access, Dir, Doing, identity};
 use super::layout::{KEY_LOCK, TURN_LOCK};
 use super::lock::{Held, deadline};
+use crate::digest::sha256;
 use crate::error::{Code, Error, Result};
 use crate::json;
+use crate::platform::ReadAt as _;
 use crate::session::event::Key;
 use crate::session::id::SessionId;
 use crate::store::guard::{
@@ -156,12 +156,8 @@ pub(super) fn take_key(
 /// Returns the name of a key's file. The key itself may be as long as a name, and its owner's
 /// secret.
 fn key_lock(session: SessionId, key: &str) -> String {
-    let hash = Sha256::digest(format!("{session}\n{key}"));
-    let hex: String = hash[..16]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    format!("{KEY_LOCK}{hex}")
+    let hash = sha256(format!("{session}\n{key}"));
+    format!("{KEY_LOCK}{}", &hash[..32])
 }
 
 /// A file that is to be this process's alone.

@@ -22,7 +22,6 @@ use std::io::{self, BufWriter, Read, Write};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FileType, Stat};
 use serde::{Deserialize, Serialize};
 
 use super::dir::{Access, Dir, Doing, check_owner};
@@ -32,6 +31,7 @@ use super::{FileStore, open_or_make_dir};
 use crate::clock;
 use crate::error::Result;
 use crate::json;
+use crate::platform::{self, FileKind, Stat};
 use crate::session::event::Timestamp;
 use crate::session::id::{EventId, SessionId};
 use crate::session::summary::Summary;
@@ -228,17 +228,16 @@ struct Stamp(u64, u64, i64, i64);
 
 impl Stamp {
     fn of(stat: &Stat) -> Self {
-        let time = |seconds: i64, nanoseconds: u64| {
-            let nanoseconds = i64::try_from(nanoseconds).unwrap_or(0);
+        let time = |(seconds, nanoseconds): (i64, u32)| {
             seconds
                 .saturating_mul(1_000_000_000)
-                .saturating_add(nanoseconds)
+                .saturating_add(nanoseconds.into())
         };
         Self(
-            stat.st_ino,
-            u64::try_from(stat.st_size).unwrap_or(0),
-            time(stat.st_mtime, stat.st_mtime_nsec),
-            time(stat.st_ctime, stat.st_ctime_nsec),
+            stat.identity.1,
+            stat.size,
+            time(stat.modified),
+            time(stat.changed),
         )
     }
 
@@ -365,18 +364,16 @@ impl Entry {
             sessions.stat(path).ok()
         };
         let is_same = |stat: Option<Stat>, kind, stamp: &Stamp| {
-            stat.is_some_and(|stat| {
-                FileType::from_raw_mode(stat.st_mode) == kind && Stamp::of(&stat) == *stamp
-            })
+            stat.is_some_and(|stat| stat.kind == kind && Stamp::of(&stat) == *stamp)
         };
-        is_same(stat(None), FileType::Directory, dir)
+        is_same(stat(None), FileKind::Directory, dir)
             && match log {
-                Some(log) => is_same(stat(Some(LOG)), FileType::RegularFile, log),
+                Some(log) => is_same(stat(Some(LOG)), FileKind::File, log),
                 None => true,
             }
             && others
                 .iter()
-                .all(|(name, stamp)| is_same(stat(Some(name)), FileType::RegularFile, stamp))
+                .all(|(name, stamp)| is_same(stat(Some(name)), FileKind::File, stamp))
     }
 
     /// Returns what the list shows.
@@ -494,9 +491,9 @@ fn id_of(line: &[u8]) -> Option<SessionId> {
 
 fn read_index(root: &Dir) -> io::Result<Bytes> {
     let file = root.open_dir(CACHE)?.open_file(INDEX, Access::Read)?;
-    let stat = rustix::fs::fstat(&file)?;
+    let stat = platform::stat(&file)?;
     let mut bytes = Vec::with_capacity(
-        usize::try_from(stat.st_size)
+        usize::try_from(stat.size)
             .unwrap_or(0)
             .min(LARGEST as usize),
     );
@@ -813,21 +810,22 @@ mod tests {
     #[test]
     fn what_changed_just_before_the_index_is_believed_from_the_next_one_on() {
         let world = World::new();
-        let inode = || rustix::fs::stat(world.index()).map(|stat| stat.st_ino);
+        let stat = || platform::stat(&std::fs::File::open(world.index())?);
+        let inode = || stat().map(|stat| stat.identity.1).ok();
         world.list();
         let first = inode().expect("there is an index");
         let bytes = Bytes {
-            written: Stamp::of(&rustix::fs::stat(world.index()).expect("an index")).2,
+            written: Stamp::of(&stat().expect("an index")).2,
             bytes: world.read_index(),
         };
         let index = Index::parse(&bytes);
         let entry = Entry::read(index.lines[0].1).expect("a line");
         assert!(!index.believes(&entry), "it is too young");
         world.list();
-        assert_eq!(inode(), Ok(first), "another look now would not help");
+        assert_eq!(inode(), Some(first), "another look now would not help");
         let later = Timestamp::from_ms(clock::now().as_ms() + 3000);
         list_at(&world.store, later).expect("a list");
-        assert_ne!(inode(), Ok(first), "now it does");
+        assert_ne!(inode(), Some(first), "now it does");
     }
 
     #[test]

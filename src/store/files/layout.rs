@@ -65,9 +65,9 @@ pub const TRASH: &str = ".trash-";
 pub const DAMAGED: &str = ".damaged-";
 
 /// Permissions of every directory: the user's alone.
-pub const DIRECTORY_MODE: u32 = 0o700;
+pub use crate::platform::DIRECTORY_MODE;
 /// Permissions of every file.
-pub const FILE_MODE: u32 = 0o600;
+pub use crate::platform::FILE_MODE;
 
 /// `.gitignore` of the root: what is derived, local or temporary stays out of git.
 pub const GITIGNORE: &str = "cache/\nlocks/\nopen/\n.tmp-*\n.trash-*\n";

@@ -4,7 +4,6 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use super::dir::{Access, Dir, Doing, identity};
@@ -12,6 +11,7 @@ use super::layout::LOG;
 use super::log::{Damage, Sink, scan};
 use super::read::other_logs;
 use crate::error::{Code, Error, Result};
+use crate::platform::ReadAt as _;
 use crate::session::event::{Body, Event};
 use crate::session::id::EventId;
 
@@ -181,10 +181,7 @@ impl Log {
     /// Returns what has the log's name now, and how long it is.
     pub(super) fn file_now(&self, dir: &Dir) -> Option<((u64, u64), u64)> {
         let stat = dir.stat(&self.name).ok()?;
-        Some((
-            (stat.st_dev, stat.st_ino),
-            u64::try_from(stat.st_size).ok()?,
-        ))
+        Some((stat.identity, stat.size))
     }
 
     /// Tells whether it is the file that was read, as long as it was.

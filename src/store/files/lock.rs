@@ -22,10 +22,9 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::io::Errno;
-
 use super::dir::{Access, Dir, Doing, identity};
 use crate::error::{Code, Error, Result};
+use crate::platform::{Refused, why};
 use crate::session::id::SessionId;
 use crate::signals;
 
@@ -313,10 +312,7 @@ pub(super) fn deadline(patience: Duration) -> Instant {
 
 /// Some network and container mounts answer every lock with one of these.
 fn has_no_locks(error: &io::Error) -> bool {
-    matches!(
-        Errno::from_io_error(error),
-        Some(Errno::NOSYS | Errno::OPNOTSUPP | Errno::NOLCK | Errno::INVAL)
-    )
+    why(error) == Refused::NoLocks
 }
 
 /// Locks a draft for the life of this process: it is a turn under way. Where the mount has no

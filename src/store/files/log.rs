@@ -6,10 +6,10 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
-use std::os::unix::fs::FileExt;
 
 use serde_json::value::RawValue;
 
+use crate::platform::ReadAt as _;
 use crate::session::event::Event;
 use crate::session::fold::Entry;
 use crate::session::id::EventId;

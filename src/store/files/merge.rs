@@ -10,7 +10,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _};
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::append::write_whole;
@@ -21,10 +20,12 @@ use super::purge::{append_receipts, receipts};
 use super::read::decode_logs;
 use super::{FileStore, FileWritable, ids_in, open_or_make_dir};
 use crate::clock;
+use crate::digest::sha256_of_all_in;
 use crate::error::{Code, Error, Result};
+use crate::platform::ReadAt as _;
 use crate::session::id::{EventId, SessionId};
 use crate::store::Durability;
-use crate::store::blobs::{self, hash_of, is_blob_name};
+use crate::store::blobs::{self, is_blob_name};
 use crate::store::merge::Merged;
 use crate::store::purge::Receipt;
 
@@ -374,7 +375,7 @@ impl Session<'_> {
         let to = open_or_make_dir(here, BLOBS)?;
         let (mut copied, mut damaged) = (false, Vec::new());
         for name in names {
-            let length = |dir: &Dir| dir.stat(name).map(|stat| stat.st_size);
+            let length = |dir: &Dir| dir.stat(name).map(|stat| stat.size);
             let is_here = match length(&to) {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => false,
                 here => {
@@ -403,7 +404,7 @@ impl Session<'_> {
 pub(super) fn copy_blob(from: &Dir, to: &Dir, name: &str, durability: Durability) -> Result<bool> {
     let source = from.open_file(name, Access::Read);
     let mut source = source.doing("open", from.path_of(name))?;
-    let hash = hash_of(&mut source).doing("read", from.path_of(name))?;
+    let hash = sha256_of_all_in(&mut source).doing("read", from.path_of(name))?;
     if hash != name {
         return Ok(false);
     }

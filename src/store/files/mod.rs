@@ -45,15 +45,12 @@ pub(super) use sweep::sweep_temporary;
 use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 use std::ops::ControlFlow;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::time::Duration;
 
 use append::FileAppending;
 use follow::FileFollower;
-use layout::{
-    CACHE, DAMAGED, DIRECTORY_MODE, GITATTRIBUTES, GITIGNORE, INDEX, LOCKS, OPEN, PURGED, SESSIONS,
-};
+use layout::{CACHE, DAMAGED, GITATTRIBUTES, GITIGNORE, INDEX, LOCKS, OPEN, PURGED, SESSIONS};
 use lock::{LockFile, TenureLock};
 use sweep::sweep_trash;
 
@@ -76,6 +73,7 @@ use super::verify::{Repaired, Report};
 use super::{Durability, New, Store, Tenure, Writable};
 use crate::clock;
 use crate::error::{Code, Error, Result};
+use crate::platform::{FileKind, Stat, make_own_dir};
 use crate::progress::Progress;
 use crate::session::attachment::Blob;
 use crate::session::event::{Key, Timestamp};
@@ -369,9 +367,7 @@ impl FileWritable<'_> {
         let sessions = &self.store.sessions;
         let held = self.lock(id)?;
         let name = id.to_string();
-        let is_dir = |stat: rustix::fs::Stat| {
-            rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Directory
-        };
+        let is_dir = |stat: Stat| stat.kind == FileKind::Directory;
         if sessions.stat(&name).is_ok_and(|stat| !is_dir(stat)) {
             return Ok(vec![repair::session_name(sessions, id, &held)?]);
         }
@@ -575,7 +571,7 @@ fn make_root(path: &Path) -> Result<()> {
         .unwrap_or(Path::new("."));
     std::fs::create_dir_all(parent).doing("make", parent)?;
     let parent = Dir::open(parent).doing("open", parent)?;
-    match std::fs::DirBuilder::new().mode(DIRECTORY_MODE).create(path) {
+    match make_own_dir(path) {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
         made => made.doing("make", path)?,
     }

@@ -3,13 +3,13 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::FileExt;
 
 use super::dir::{Access, Dir, Doing, identity};
 use super::layout::{LOG, is_log_name};
 use super::log::{Damage, Decoded, Sink, decode, decode_as, scan};
 use super::tail::read_tail;
 use crate::error::Result;
+use crate::platform::ReadAt as _;
 use crate::session::event::{Body, Event};
 use crate::session::fold::{Entry, SaidTurn, Session, fold};
 use crate::session::id::SessionId;

@@ -9,7 +9,6 @@ use std::collections::hash_map::DefaultHasher;
 use std::fs::File;
 use std::hash::{Hash, Hasher};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use super::FileStore;
@@ -21,6 +20,7 @@ use super::replace::{fresh_id, insist_on, replace};
 use super::verify::{logs, outvoted, read_receipts, right_mode};
 use crate::clock;
 use crate::error::{Code, Error, Result};
+use crate::platform::ReadAt as _;
 use crate::session::event::Event;
 use crate::session::id::SessionId;
 use crate::store::Store as _;

@@ -5,10 +5,9 @@
 
 use std::io;
 
-use rustix::fs::FileType;
-
 use super::dir::Dir;
 use super::layout::{TEMPORARY, TRASH};
+use crate::platform::FileKind;
 use crate::session::event::Timestamp;
 
 /// A temporary name that was not written to for so long belongs to nobody any more.
@@ -39,7 +38,7 @@ pub(super) fn is_abandoned(dir: &Dir, name: &str, now: Timestamp) -> bool {
     let Ok(stat) = dir.stat(name) else {
         return false;
     };
-    let modified_ms = u64::try_from(stat.st_mtime)
+    let modified_ms = u64::try_from(stat.modified.0)
         .unwrap_or(0)
         .saturating_mul(1000);
     modified_ms.saturating_add(ABANDONED_AFTER_MS) < now.as_ms()
@@ -47,7 +46,7 @@ pub(super) fn is_abandoned(dir: &Dir, name: &str, now: Timestamp) -> bool {
 
 /// Removes a file, or a directory with everything in it.
 fn remove(dir: &Dir, name: &str) -> io::Result<()> {
-    if FileType::from_raw_mode(dir.stat(name)?.st_mode) == FileType::Directory {
+    if dir.stat(name)?.kind == FileKind::Directory {
         std::fs::remove_dir_all(dir.path_of(name))
     } else {
         dir.remove_file(name)

@@ -10,11 +10,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 
 use memchr::{memchr, memrchr};
 
 use super::log::trim;
+use crate::platform::ReadAt as _;
 use crate::session::event::{Body, Event, Prune};
 use crate::session::fold::{Session, fold_tail};
 use crate::session::id::EventId;

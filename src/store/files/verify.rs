@@ -10,9 +10,7 @@ use std::collections::hash_map::DefaultHasher;
 use std::fs::File;
 use std::hash::{Hash, Hasher};
 use std::io::{self, BufRead as _, BufReader, Read as _};
-use std::os::unix::fs::FileExt;
 
-use rustix::fs::{FileType, Stat};
 use serde::Deserialize;
 
 use super::FileStore;
@@ -22,12 +20,14 @@ use super::layout::{
     TEMPORARY, TRASH, is_log_name,
 };
 use super::log::{Damage, FromStart, Scanned, Sink, scan, trim};
+use crate::digest::sha256_of_all_in;
 use crate::error::Result;
+use crate::platform::{FileKind, ReadAt as _, Stat, user};
 use crate::progress::Steps;
 use crate::session::event::{Body, Event, Timestamp, VERSION};
 use crate::session::id::{EventId, SessionId};
 use crate::store::Store as _;
-use crate::store::blobs::{hash_of, is_blob_name};
+use crate::store::blobs::is_blob_name;
 use crate::store::verify::{Finding, Kind, Report};
 
 /// How far ahead of this clock an id may be before that is worth telling.
@@ -170,7 +170,7 @@ impl Verifier<'_> {
     /// Opens a directory; tells what is wrong with it. One that is not there is no finding.
     fn directory(&mut self, parent: &Dir, name: &str, place: &Place) -> Option<Dir> {
         let stat = self.stat(parent, name, place)?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+        if stat.kind != FileKind::Directory {
             let message = format!("{} where a directory should be", kind_of(&stat));
             self.tell(place.found(Kind::NotADirectory, message));
             return None;
@@ -197,9 +197,9 @@ impl Verifier<'_> {
     }
 
     fn permissions(&mut self, stat: &Stat, place: &Place) {
-        let (mode, right) = (stat.st_mode & 0o777, right_mode(stat));
-        if stat.st_uid != rustix::process::geteuid().as_raw() {
-            let message = format!("belongs to user {}", stat.st_uid);
+        let (mode, right) = (stat.mode, right_mode(stat));
+        if stat.owner != user() {
+            let message = format!("belongs to user {}", stat.owner);
             self.tell(place.found(Kind::WrongOwner, message));
         } else if mode != right {
             let message = format!("its mode is {mode:04o} and should be {right:04o}");
@@ -284,14 +284,14 @@ impl Verifier<'_> {
         let Some(stat) = self.stat(dir, name, place) else {
             return;
         };
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        if stat.kind != FileKind::File {
             let message = format!("{} where a blob should be: it is not read", kind_of(&stat));
             return self.tell(place.found(Kind::NotAFile, message));
         }
         self.permissions(&stat, place);
         let hash = dir
             .open_file(name, Access::Read)
-            .and_then(|mut file| hash_of(&mut file));
+            .and_then(|mut file| sha256_of_all_in(&mut file));
         match self.readable(hash, place) {
             Some(hash) if hash != name => {
                 let message = "its bytes are not what its name says: it is not sent again";
@@ -308,7 +308,7 @@ impl Verifier<'_> {
     /// Reads a log that is a file; tells what is wrong with it.
     fn log(&mut self, dir: &Dir, name: &str, place: &Place) -> Option<(File, LogReader)> {
         let stat = self.stat(dir, name, place)?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        if stat.kind != FileKind::File {
             let message = format!("{} where a log should be: it is not read", kind_of(&stat));
             self.tell(place.found(Kind::NotAFile, message));
             return None;
@@ -350,7 +350,7 @@ impl Verifier<'_> {
         let Some(stat) = self.stat(&store.root, PURGED, &place) else {
             return;
         };
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        if stat.kind != FileKind::File {
             let message = format!("{} where the receipts should be", kind_of(&stat));
             return self.tell(place.found(Kind::NotAFile, message));
         }
@@ -402,7 +402,7 @@ const UNFINISHED: &str =
 
 /// Returns the mode a file or directory of the store should have.
 pub(super) fn right_mode(stat: &Stat) -> u32 {
-    if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+    if stat.kind == FileKind::Directory {
         DIRECTORY_MODE
     } else {
         FILE_MODE
@@ -416,14 +416,14 @@ fn is_leftover(name: &str) -> bool {
 }
 
 fn kind_of(stat: &Stat) -> &'static str {
-    match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => "a file",
-        FileType::Directory => "a directory",
-        FileType::Symlink => "a link",
-        FileType::Fifo => "a pipe",
-        FileType::Socket => "a socket",
-        FileType::CharacterDevice | FileType::BlockDevice => "a device",
-        FileType::Unknown => "something unknown",
+    match stat.kind {
+        FileKind::File => "a file",
+        FileKind::Directory => "a directory",
+        FileKind::Link => "a link",
+        FileKind::Pipe => "a pipe",
+        FileKind::Socket => "a socket",
+        FileKind::Device => "a device",
+        FileKind::Unknown => "something unknown",
     }
 }
 
