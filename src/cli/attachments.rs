@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::Value;
 
+use super::help::{MODEL, PROMPT};
 use super::{Config, Memory, usage};
 use crate::error::Result;
 use crate::prompt::Source;
@@ -13,20 +14,39 @@ use crate::prompt::attachments::{Attached, Format};
 /// What was typed.
 #[derive(Debug, Default, Args)]
 pub(super) struct Attachments {
-    /// Attach an image (PNG, JPEG, WebP or GIF) to the message; may be given several times
-    #[arg(long, value_name = "PATH")]
+    /// Attach an image: PNG, JPEG, WebP or GIF
+    ///
+    /// May be given several times.
+    #[arg(long, value_name = "PATH", help_heading = PROMPT)]
     image: Vec<PathBuf>,
-    /// Have the reply be JSON: json, or @schema.json for JSON that follows that schema
-    #[arg(long, value_name = "FORMAT")]
+    /// Have the reply be JSON: json, or @FILE for a schema
+    ///
+    /// The file has a JSON Schema, which the reply then follows.
+    #[arg(long, value_name = "FORMAT", help_heading = MODEL)]
     format: Option<String>,
-    /// How long the model stays loaded afterwards: 5m, a number of seconds, 0, or -1 for ever [default: the server's]
-    #[arg(long, value_name = "D", allow_hyphen_values = true)]
+    /// How long the model stays loaded: 5m, a number of seconds, 0, or -1 for ever
+    ///
+    /// [default: the server's]
+    #[arg(
+        long,
+        value_name = "D",
+        allow_hyphen_values = true,
+        hide_short_help = true,
+        help_heading = MODEL
+    )]
     keep_alive: Option<String>,
     /// Offer the tools a file defines, a JSON array as Ollama takes it
-    #[arg(long, value_name = "@FILE")]
+    #[arg(long, value_name = "@FILE", hide_short_help = true, help_heading = MODEL)]
     tools: Option<String>,
-    /// The result of a tool the model called, as text or @FILE; may be given several times, and then --prompt may be left out
-    #[arg(long, value_name = "NAME=TEXT|@FILE")]
+    /// The result of a tool the model called, as text or @FILE
+    ///
+    /// May be given several times; --prompt may then be left out.
+    #[arg(
+        long,
+        value_name = "NAME=TEXT|@FILE",
+        hide_short_help = true,
+        help_heading = PROMPT
+    )]
     tool_result: Vec<String>,
 }
 

@@ -4,22 +4,39 @@ use std::ffi::OsString;
 
 use clap::{Args, ValueEnum};
 
-use super::typed::UTILITIES;
+use super::help::OUTPUT;
 
 /// The flags.
 #[derive(Debug, Args)]
 pub(super) struct Display {
-    /// Whether what people read has colour: auto (on a terminal, unless NO_COLOR is set), always or never [default: auto]
+    /// Whether what people read has colour: auto, always or never
+    ///
+    /// auto is on a terminal, unless NO_COLOR is set. [default: auto]
     #[arg(
         long,
         value_name = "WHEN",
         global = true,
         overrides_with = "color",
-        hide_possible_values = true
+        hide_possible_values = true,
+        hide_short_help = true,
+        help_heading = OUTPUT
     )]
     pub(super) color: Option<Color>,
-    /// Print the JSON Schema of what is printed or stored: turn, list, info, message (a line of session show --output jsonl), found, found-in, found-session (lines of session search), stats, error, event, chunk (a line of --output jsonl but the last), seen (a line of session watch), plan (--dry-run), sent (the context of a past turn), purged, compacted, verified, merged, imported, exported (the report of a session export), forked, drafts, cleared, pinned, pruned, reindexed, updated, retracted, redacted, cleanup (a line of it), templates, template, template-saved or templates-deleted
-    #[arg(long, value_name = "SHAPE", hide_possible_values = true, help_heading = UTILITIES)]
+    /// Print the JSON Schema of what is printed or stored
+    ///
+    /// SHAPE is turn, list, info, message (a line of session show --output jsonl), found, found-in,
+    /// found-session (lines of session search), stats, error, event, chunk (a line of --output jsonl
+    /// but the last), seen (a line of session watch), plan (--dry-run), sent (the context of a past
+    /// turn), purged, compacted, verified, merged, imported, exported (the report of a session
+    /// export), forked, drafts, cleared, pinned, pruned, reindexed, updated, retracted, redacted,
+    /// cleanup (a line of it), templates, template, template-saved or templates-deleted.
+    #[arg(
+        long,
+        value_name = "SHAPE",
+        hide_possible_values = true,
+        hide_short_help = true,
+        help_heading = OUTPUT
+    )]
     pub(super) print_schema: Option<Shape>,
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Days, NaiveDate, NaiveTime, Utc};
 use clap::{Args, ValueEnum};
 
+use super::help::{MEANING, PRINTED, WHEN, WHERE, WHICH};
 use super::session::no_turn;
 use super::typed::session_ref;
 use super::{Command, age, usage};
@@ -162,23 +163,29 @@ pub enum Sort {
 #[derive(Debug, Args)]
 pub(super) struct List {
     /// Only those that ask this model
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help_heading = WHICH)]
     model: Option<String>,
-    /// Only those that have this tag; may be given several times
-    #[arg(long, value_name = "TAG")]
+    /// Only those that have this tag
+    ///
+    /// May be given several times; then they have all of them.
+    #[arg(long, value_name = "TAG", help_heading = WHICH)]
     tag: Vec<String>,
     #[command(flatten)]
     used: TypedSpan,
-    /// What comes first: last-used, created, messages, tokens, size or title
+    /// What comes first [default: last-used]
+    ///
+    /// last-used, created, messages, tokens, size or title. The newest or largest comes first, titles from A to Z.
     #[arg(
         long,
         value_name = "KEY",
         default_value = "last-used",
-        hide_possible_values = true
+        hide_default_value = true,
+        hide_possible_values = true,
+        help_heading = PRINTED
     )]
     sort: Sort,
     /// Show so many at the most
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = PRINTED)]
     limit: Option<usize>,
 }
 
@@ -199,14 +206,25 @@ impl List {
 /// `session show`, as it is typed.
 #[derive(Debug, Args)]
 pub(super) struct Show {
-    /// The session: its id, or at least 8 characters from its beginning or end; or one turn, ID:TURN
+    /// The session, by its id or a part of it; or one turn, ID:TURN
+    ///
+    /// A part has at least 8 characters, from the beginning of the id or from its end.
     #[arg(value_name = "ID")]
     id: String,
     /// Show the session as it was when this turn was stored
-    #[arg(long, value_name = "TURN", conflicts_with = "context")]
+    #[arg(long, value_name = "TURN", conflicts_with = "context", help_heading = PRINTED)]
     at: Option<String>,
-    /// Print the exact request that was sent for a turn (the newest, if none is named)
-    #[arg(long, value_name = "TURN", num_args = 0..=1, require_equals = true, default_missing_value = "newest")]
+    /// Print the request that was sent for a turn
+    ///
+    /// Exactly as it was sent; for the newest turn, if none is named.
+    #[arg(
+        long,
+        value_name = "TURN",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "newest",
+        help_heading = PRINTED
+    )]
     context: Option<String>,
 }
 
@@ -255,37 +273,46 @@ pub(super) fn session_of(text: &str) -> error::Result<SessionRef> {
 /// `session search`, as it is typed.
 #[derive(Debug, Args)]
 pub(super) struct Search {
-    /// A regular expression, in the syntax of ripgrep; ^ and $ are the ends of a line
+    /// A regular expression, in the syntax of ripgrep
+    ///
+    /// ^ and $ are the ends of a line.
     #[arg(value_name = "PATTERN", allow_hyphen_values = true)]
     pattern: String,
     /// The sessions to search; all if none is given
     #[arg(value_name = "ID")]
     ids: Vec<String>,
     /// Take the pattern as a text
-    #[arg(short = 'F', long)]
+    #[arg(short = 'F', long, help_heading = MEANING)]
     fixed: bool,
     /// Upper and lower case are the same
-    #[arg(short, long, conflicts_with = "smart_case")]
+    #[arg(short, long, conflicts_with = "smart_case", help_heading = MEANING)]
     ignore_case: bool,
-    /// They are the same, unless the pattern has an upper case letter
-    #[arg(short = 'S', long)]
+    /// They are, unless the pattern has an upper case letter
+    #[arg(short = 'S', long, help_heading = MEANING)]
     smart_case: bool,
-    /// Only what these said: user, assistant, system or thinking; may be given several times [default: all but thinking]
-    #[arg(long, value_name = "ROLE", hide_possible_values = true)]
+    /// Only what user, assistant, system or thinking said
+    ///
+    /// May be given several times. [default: all but thinking]
+    #[arg(
+        long,
+        value_name = "ROLE",
+        hide_possible_values = true,
+        help_heading = WHERE
+    )]
     role: Vec<TypedRole>,
     /// Only turns of this model
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help_heading = WHERE)]
     model: Option<String>,
     #[command(flatten)]
     said: TypedSpan,
-    /// Print how many messages of each session match, and how often
-    #[arg(short, long)]
+    /// Print how many messages of each match, and how often
+    #[arg(short, long, help_heading = PRINTED)]
     count: bool,
-    /// Print only the ids of the sessions that match
-    #[arg(short = 'l', long, conflicts_with = "count")]
+    /// Print only the ids of sessions that match
+    #[arg(short = 'l', long, conflicts_with = "count", help_heading = PRINTED)]
     files_with_matches: bool,
     /// Print so many lines at the most
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = PRINTED)]
     limit: Option<usize>,
 }
 
@@ -339,7 +366,7 @@ impl Search {
 #[derive(Debug, Args)]
 pub(super) struct Stats {
     /// Only turns of this model
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help_heading = WHERE)]
     model: Option<String>,
     #[command(flatten)]
     said: TypedSpan,
@@ -357,11 +384,13 @@ impl Stats {
 /// A span of time, as it is typed.
 #[derive(Debug, Args)]
 pub(super) struct TypedSpan {
-    /// Not before then: a date (UTC), a time or an age, as in 2026-11-20, 2026-11-20T08:00:00Z or 7d
-    #[arg(long, value_name = "WHEN", value_parser = since)]
+    /// Not before then: a date, a time, or an age as in 7d
+    ///
+    /// As in 2026-11-20, 2026-11-20T08:00:00Z or 12h; dates are those of UTC.
+    #[arg(long, value_name = "WHEN", value_parser = since, help_heading = WHEN)]
     since: Option<Moment>,
     /// Not after then; of a date the whole day counts
-    #[arg(long, value_name = "WHEN", value_parser = until)]
+    #[arg(long, value_name = "WHEN", value_parser = until, help_heading = WHEN)]
     until: Option<Moment>,
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::typed::MANAGEMENT;
+use super::help::MANAGEMENT;
 use super::{Memory, usage};
 use crate::error::Result;
 use crate::session::id::EventId;
@@ -15,14 +15,17 @@ const LONGEST_KEY: usize = 256;
 /// The flags.
 #[derive(Debug, Args)]
 pub(super) struct TypedGuarantees {
-    /// Take the turn only if ID is the session's newest turn (none: if it has none yet), else exit with status 3
-    #[arg(long, value_name = "ID", help_heading = MANAGEMENT)]
+    /// Take the turn only if ID is the session's newest turn
+    ///
+    /// It is `turn.id` of the answer before; `none` stands for no turn yet. Otherwise the call ends
+    /// with exit status 3, `turn_conflict`.
+    #[arg(long, value_name = "ID", hide_short_help = true, help_heading = MANAGEMENT)]
     expect_turn: Option<String>,
     /// Wait until no other --serialize turn of the session is under way, and keep others waiting
-    #[arg(long, help_heading = MANAGEMENT)]
+    #[arg(long, hide_short_help = true, help_heading = MANAGEMENT)]
     serialize: bool,
     /// Ask once for all calls with this key and the same request; each prints that answer
-    #[arg(long, value_name = "KEY", help_heading = MANAGEMENT)]
+    #[arg(long, value_name = "KEY", hide_short_help = true, help_heading = MANAGEMENT)]
     idempotency_key: Option<String>,
 }
 
@@ -83,7 +86,7 @@ impl TypedGuarantees {
     }
 }
 
-fn expected(text: &str) -> Result<Expected> {
+pub(super) fn expected(text: &str) -> Result<Expected> {
     if text == "none" {
         return Ok(Expected::NoTurn);
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use regex::Regex;
 
+use super::help::{CHANGES, WHICH};
 use super::session::{purge, turn_address};
 use super::typed::{TypedStrategy, context_tokens, session_ref};
 use super::{Command, Purge, Selection, age, usage};
@@ -96,7 +97,7 @@ pub(super) struct Which {
     #[arg(value_name = "ID", required_unless_present = "all")]
     ids: Vec<String>,
     /// Every session
-    #[arg(long, conflicts_with = "ids")]
+    #[arg(long, conflicts_with = "ids", help_heading = WHICH)]
     all: bool,
 }
 
@@ -115,32 +116,62 @@ impl Which {
 pub(super) struct UpdateArgs {
     #[command(flatten)]
     which: Which,
-    /// Only those of which this holds: model=NAME, tag=NAME, older-than=AGE or title~REGEX; may be given several times
-    #[arg(long = "where", value_name = "CONDITION")]
+    /// Only those of which this holds
+    ///
+    /// model=NAME, tag=NAME, older-than=AGE or title~REGEX. May be given several times; then all of
+    /// it holds.
+    #[arg(long = "where", value_name = "CONDITION", help_heading = WHICH)]
     conditions: Vec<Condition>,
     /// What people call the session; "" removes it
-    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        allow_hyphen_values = true,
+        help_heading = CHANGES
+    )]
     title: Option<String>,
     /// Add a tag; may be given several times
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help_heading = CHANGES)]
     tag: Vec<String>,
     /// Remove a tag; may be given several times
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help_heading = CHANGES)]
     untag: Vec<String>,
     /// The model the next turn asks
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help_heading = CHANGES)]
     model: Option<String>,
     /// The system prompt; "" removes it
-    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        allow_hyphen_values = true,
+        help_heading = CHANGES
+    )]
     system: Option<String>,
     /// Read the system prompt from a file
-    #[arg(long, value_name = "PATH", conflicts_with = "system")]
+    #[arg(
+        long,
+        value_name = "PATH",
+        conflicts_with = "system",
+        help_heading = CHANGES
+    )]
     system_file: Option<PathBuf>,
     /// The context budget in tokens
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        help_heading = CHANGES
+    )]
     max_context_tokens: Option<i64>,
-    /// How turns leave a full context: fifo, importance, summarize or off
-    #[arg(long, value_name = "STRATEGY", hide_possible_values = true)]
+    /// How turns leave a full context
+    ///
+    /// fifo, importance, summarize or off.
+    #[arg(
+        long,
+        value_name = "STRATEGY",
+        hide_possible_values = true,
+        help_heading = CHANGES
+    )]
     prune: Option<TypedStrategy>,
     /// Only say what would change
     #[arg(long)]
@@ -214,16 +245,24 @@ pub struct Cleanup {
 #[derive(Debug, Args)]
 pub(super) struct CleanupArgs {
     /// For how long sessions were not used, as in 30d or 12h
-    #[arg(long, value_name = "AGE", value_parser = age, allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "AGE",
+        value_parser = age,
+        allow_hyphen_values = true,
+        help_heading = WHICH
+    )]
     older_than: Duration,
-    /// Go on until a signal, and look again so often, as in 1h; without it, look once
+    /// Go on until a signal, and look so often, as in 1h
+    ///
+    /// Without it, the sessions are looked at once.
     #[arg(long, value_name = "DURATION", value_parser = interval)]
     every: Option<Duration>,
     /// Only sessions that ask this model
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help_heading = WHICH)]
     model: Option<String>,
     /// Only sessions that have this tag
-    #[arg(long, value_name = "TAG")]
+    #[arg(long, value_name = "TAG", help_heading = WHICH)]
     tag: Option<String>,
     /// Only say which would go
     #[arg(long)]
@@ -294,7 +333,9 @@ pub struct Redact {
 ollama-prompt session redact [OPTIONS] PATTERN ID…|--all
        ollama-prompt session redact [OPTIONS] --pattern-file PATH ID…|--all")]
 pub(super) struct RedactArgs {
-    /// What to hide: a regular expression, looked for in every text as it was said
+    /// What to hide: a regular expression
+    ///
+    /// It is looked for in every text as it was said.
     #[arg(
         value_name = "PATTERN",
         required_unless_present = "pattern_file",
@@ -305,21 +346,27 @@ pub(super) struct RedactArgs {
     #[arg(value_name = "ID")]
     ids: Vec<String>,
     /// Every session
-    #[arg(long)]
+    #[arg(long, help_heading = WHICH)]
     all: bool,
-    /// Read patterns from a file, one a line; `-` is standard input. What is typed is seen by `ps`
+    /// Read patterns from a file, one a line; `-` is standard input
+    ///
+    /// What is typed is seen by `ps`, and may be kept in the history of a shell.
     #[arg(long, value_name = "PATH")]
     pattern_file: Option<PathBuf>,
-    /// The pattern is the text itself, not a regular expression
+    /// The pattern is the text itself
     #[arg(long, short = 'F')]
     fixed: bool,
-    /// Leave no hash of what is hidden: of a short text a hash tells who tries all there are
+    /// Leave no hash of what is hidden
+    ///
+    /// Of a short text a hash tells who tries all there are.
     #[arg(long)]
     no_hash: bool,
-    /// Compact the sessions at once, so that the bytes leave the disk as well
+    /// Compact the sessions at once: the bytes leave the disk
     #[arg(long)]
     compact: bool,
-    /// Remove what compaction and repair moved aside as damage in these sessions
+    /// Remove what was moved aside as damage
+    ///
+    /// Compaction and repair do that in these sessions; nobody can look into it.
     #[arg(long)]
     drop_damaged: bool,
     /// Only say how much would be hidden
@@ -378,7 +425,7 @@ pub(super) struct RetractArgs {
     /// The session and the turn
     #[arg(value_name = "ID:TURN")]
     address: String,
-    /// Compact the session at once, so that the bytes leave the disk as well
+    /// Compact the session at once: the bytes leave the disk
     #[arg(long)]
     compact: bool,
 }

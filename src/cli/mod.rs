@@ -9,8 +9,10 @@ mod attachments;
 pub(crate) mod config;
 mod display;
 mod env;
+mod examples;
 mod find;
 mod guarantees;
+mod help;
 mod house;
 mod manual;
 mod options;
@@ -26,7 +28,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::{FromArgMatches as _, ValueEnum};
 use serde_json::{Map, Value};
 
 pub use config::{Config, KEYS};
@@ -170,8 +172,8 @@ pub enum Command {
         draft: Option<EventId>,
         /// Who is asked.
         server: Server,
-        /// The longest wait for a turn of another process.
-        patience: Duration,
+        /// What it promises about others of its session; its key is the draft's.
+        guarantees: Guarantees,
     },
     /// All drafts.
     Drafts,
@@ -424,7 +426,8 @@ pub enum Parsed {
 /// # Errors
 /// `usage`.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Parsed> {
-    match Typed::try_parse_from(arguments) {
+    let matches = help::definition().try_get_matches_from(arguments);
+    match matches.and_then(|matches| Typed::from_arg_matches(&matches)) {
         Ok(typed) => Ok(match typed.text() {
             Some(text) => Parsed::Text(text),
             None => Parsed::Typed(Box::new(typed)),

@@ -3,6 +3,7 @@
 use clap::Args;
 use serde_json::{Map, Value};
 
+use super::help::MODEL;
 use super::typed::LARGEST_CONTEXT;
 use super::usage;
 use crate::error::Result;
@@ -19,18 +20,28 @@ pub(super) const TEMPERATURE: &str = "temperature";
 #[derive(Debug, Args)]
 pub(super) struct TypedOptions {
     /// Sampling temperature [default: 0.1]
-    #[arg(long, value_name = "F", allow_negative_numbers = true)]
+    #[arg(
+        long,
+        value_name = "F",
+        allow_negative_numbers = true,
+        hide_short_help = true,
+        help_heading = MODEL
+    )]
     pub(super) temperature: Option<f64>,
     /// Most tokens to generate; -1 is no limit [default: 2048]
     #[arg(
         long = "max_tokens",
         visible_alias = "max-tokens",
         value_name = "N",
-        allow_negative_numbers = true
+        allow_negative_numbers = true,
+        hide_short_help = true,
+        help_heading = MODEL
     )]
     pub(super) max_tokens: Option<i64>,
-    /// Any other Ollama option (seed=7, stop=END, num_ctx=32768); may be given several times
-    #[arg(long, value_name = "KEY=VALUE")]
+    /// Any other Ollama option, as in seed=7, stop=END or num_ctx=32768
+    ///
+    /// The value is JSON where it parses as that. May be given several times.
+    #[arg(long, value_name = "KEY=VALUE", hide_short_help = true, help_heading = MODEL)]
     pub(super) option: Vec<String>,
 }
 

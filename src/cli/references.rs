@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::help::PROMPT;
 use super::{Config, usage};
 use crate::error::Result;
 use crate::prompt::Rules;
@@ -13,17 +14,25 @@ const MAX_FILE_BYTES: u64 = 200_000;
 
 #[derive(Debug, Args)]
 pub(super) struct References {
-    /// Include a file, as @PATH at the end of the prompt; may be given several times
-    #[arg(long, value_name = "PATH")]
+    /// Include a file, as @PATH at the end of the prompt
+    ///
+    /// May be given several times.
+    #[arg(long, value_name = "PATH", help_heading = PROMPT)]
     file_reference: Vec<PathBuf>,
     /// The directory that @ paths resolve under and cannot leave [default: .]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", hide_short_help = true, help_heading = PROMPT)]
     repo_root: Option<PathBuf>,
     /// Most bytes that are read of each reference [default: 200000]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        hide_short_help = true,
+        help_heading = PROMPT
+    )]
     max_file_bytes: Option<i64>,
     /// End the call, before the model is asked, if a reference cannot be read
-    #[arg(long)]
+    #[arg(long, hide_short_help = true, help_heading = PROMPT)]
     strict_refs: bool,
 }
 

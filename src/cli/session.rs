@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
+use super::examples;
 use super::find::{List, Search, Show, Stats, session_of};
+use super::guarantees::expected;
+use super::help::WHICH;
 use super::house::{RedactArgs, RetractArgs, UpdateArgs};
 use super::transfer::{TypedExport, TypedImport};
 use super::typed::{TypedStrategy, context_tokens, session_ref};
-use super::{Command, DAY, Env, Purge, Selection, Server, age, duration, usage};
+use super::{Command, DAY, Env, Guarantees, Purge, Selection, Server, age, duration, usage};
 use crate::error::{Error, Result};
 use crate::session::event::Strategy;
 use crate::session::id::{Address, EventId, SessionRef};
@@ -19,48 +22,90 @@ use crate::session::id::{Address, EventId, SessionRef};
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
     /// List sessions, the last used first
+    #[command(after_long_help = examples::LIST)]
     List(List),
     /// Show a session: its settings and every message ever said
+    #[command(after_long_help = examples::SHOW)]
     Show(Show),
     /// Search what was said in all sessions; one JSON object a line
+    #[command(after_long_help = examples::SEARCH)]
     Search(Search),
     /// Add up turns, tokens and failures: in all, by model and by day
+    #[command(after_long_help = examples::STATS)]
     Stats(Stats),
-    /// Change title, tags, model, system prompt, budget or pruning of sessions
+    /// Change title, tags, model, system prompt, budget or pruning
+    #[command(after_long_help = examples::UPDATE)]
     Update(UpdateArgs),
-    /// Hide a turn at once and for ever: from every output and from the model
+    /// Hide a turn at once and for ever
+    ///
+    /// It leaves every output and every request to the model.
+    #[command(after_long_help = examples::RETRACT)]
     Retract(RetractArgs),
-    /// Hide text that fits a pattern at once and for ever: from every output and from the model
+    /// Hide text that fits a pattern at once and for ever
+    ///
+    /// It leaves every output and every request to the model, also after a merge.
+    #[command(after_long_help = examples::REDACT)]
     Redact(RedactArgs),
     /// Keep a turn in the context, whatever leaves it
+    #[command(after_long_help = examples::PIN)]
     Pin(Turn),
     /// Let a pinned turn leave the context like any other
+    #[command(after_long_help = examples::UNPIN)]
     Unpin(Turn),
-    /// Move the horizon now: let turns leave the context, not the history
+    /// Let turns leave the context now; the history keeps them
+    ///
+    /// The horizon moves; --dry-run with a turn shows what is sent.
+    #[command(after_long_help = examples::PRUNE)]
     Prune(Prune),
-    /// Rewrite the logs of sessions without duplicates, damage and redacted text
+    /// Rewrite logs without duplicates, damage and redacted text
+    #[command(after_long_help = examples::COMPACT)]
     Compact(Compact),
     /// Remove sessions for good; each leaves a receipt
+    #[command(after_long_help = examples::DELETE)]
     Delete(Delete),
-    /// Remove sessions that were not used for a while; each leaves a receipt
+    /// Remove sessions that were not used for a while
+    ///
+    /// Each leaves a receipt. Sessions with a turn under way are left and named.
+    #[command(after_long_help = examples::PURGE)]
     Purge(Unused),
-    /// Make a session that begins with the history of another; prints its id
+    /// Make a session that begins with the history of another
+    ///
+    /// The id of the new session is in the answer.
+    #[command(after_long_help = examples::FORK)]
     Fork(Fork),
     /// Ask again for a turn that failed or was killed
+    #[command(after_long_help = examples::RETRY)]
     Retry(Retry),
     /// List turns that are under way, failed or were killed
+    #[command(after_long_help = examples::DRAFTS)]
     Drafts(Drafts),
-    /// Print events as they are appended, by any process, one JSON object a line
+    /// Print events as they are appended, one JSON object a line
+    ///
+    /// By any process, each once, through compaction and in sessions that are yet to come.
+    #[command(after_long_help = examples::WATCH)]
     Watch(Watch),
-    /// Read every log and report every problem; exit status 9 if there is one
+    /// Read every log and report every problem
+    ///
+    /// The exit status is 9 if there is one.
+    #[command(after_long_help = examples::VERIFY)]
     Verify(Verify),
-    /// Rebuild the index that makes listing fast; it may be deleted at any time
+    /// Rebuild the index that makes listing fast
+    ///
+    /// It may be deleted at any time.
+    #[command(after_long_help = examples::REINDEX)]
     Reindex,
-    /// Add what another copy of the store has more; merging twice adds nothing
+    /// Add what another copy of the store has more
+    ///
+    /// Merging twice adds nothing.
+    #[command(after_long_help = examples::MERGE)]
     Merge(Merge),
-    /// Bring in an export of this program, or conversations of others; importing twice adds nothing
+    /// Bring in conversations of other programs, and exports
+    ///
+    /// Importing twice adds nothing.
+    #[command(after_long_help = examples::IMPORT)]
     Import(TypedImport),
-    /// Write sessions out, in a form that other programs or people read
+    /// Write sessions out, for other programs or for people
+    #[command(after_long_help = examples::EXPORT)]
     Export(TypedExport),
 }
 
@@ -77,10 +122,14 @@ pub(super) struct Turn {
 pub(super) struct Prune {
     #[command(flatten)]
     named: Named,
-    /// How turns are chosen: fifo, importance or summarize [default: the session's]
+    /// How turns are chosen: fifo, importance or summarize
+    ///
+    /// [default: the session's way]
     #[arg(long, value_name = "STRATEGY", hide_possible_values = true)]
     strategy: Option<TypedStrategy>,
-    /// Tokens that stay at the most [default: what a full context is pruned to]
+    /// Tokens that stay at the most
+    ///
+    /// [default: what a full context is pruned to]
     #[arg(long, value_name = "TOKENS", allow_negative_numbers = true)]
     to: Option<i64>,
 }
@@ -119,18 +168,31 @@ pub(super) struct Retry {
     /// The session, and after a colon the draft, if there are several
     #[arg(value_name = "ID[:DRAFT]")]
     draft: String,
-    /// Longest silence of the server that is waited out, as in 90s or 10m [default: 10m]
+    /// Longest silence of the server that is waited out
+    ///
+    /// As in 90s or 10m; the time it takes to load a model counts. [default: 10m]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     timeout: Option<Duration>,
     /// Answer from the built-in echo model instead of a server
     #[arg(long)]
     offline: bool,
+    /// Ask only if TURN is the session's newest turn
+    ///
+    /// `none` stands for no turn yet. Otherwise the call ends with exit status 3, `turn_conflict`,
+    /// and the draft stays.
+    #[arg(long, value_name = "TURN")]
+    expect_turn: Option<String>,
+    /// Wait until no other --serialize turn is under way
+    ///
+    /// Others that say so are kept waiting in turn.
+    #[arg(long)]
+    serialize: bool,
 }
 
 impl Retry {
     fn command(&self, env: &Env) -> Result<Command> {
         let (session, draft) = source(&self.draft, "ID")?;
-        let patience = env.patience(self.timeout);
+        let expected = self.expect_turn.as_deref().map(expected).transpose()?;
         let server = if self.offline {
             Server::Echo
         } else {
@@ -140,7 +202,12 @@ impl Retry {
             session,
             draft,
             server,
-            patience,
+            guarantees: Guarantees {
+                expected,
+                serialize: self.serialize,
+                key: None,
+                patience: env.patience(self.timeout),
+            },
         })
     }
 }
@@ -171,7 +238,9 @@ pub(super) struct Drafts {
 /// What is watched, as it is typed.
 #[derive(Debug, Args)]
 pub(super) struct Watch {
-    /// The session to watch; all, and those that are yet to come, if none is given
+    /// The session to watch [default: all]
+    ///
+    /// All are also those that are yet to come.
     #[arg(value_name = "ID")]
     id: Option<String>,
     /// Begin with the events there are
@@ -185,7 +254,9 @@ pub(super) struct Verify {
     /// Sessions to look at; all of the store if none is given
     #[arg(value_name = "ID")]
     ids: Vec<String>,
-    /// Move damaged bytes to a file beside the log and set permissions right; nothing is discarded
+    /// Move damage aside and set permissions right
+    ///
+    /// Damaged bytes go to a file beside the log; nothing is discarded.
     #[arg(long)]
     repair: bool,
 }
@@ -204,7 +275,9 @@ pub(super) struct Merge {
 /// One session, as it is typed.
 #[derive(Debug, Args)]
 pub(super) struct Named {
-    /// The session: its id, or at least 8 characters from its beginning or end
+    /// The session, by its id or a part of it
+    ///
+    /// A part has at least 8 characters, from the beginning of the id or from its end.
     #[arg(value_name = "ID")]
     id: String,
 }
@@ -216,9 +289,9 @@ pub(super) struct Compact {
     #[arg(value_name = "ID", required_unless_present = "all")]
     ids: Vec<String>,
     /// Compact every session
-    #[arg(long, conflicts_with = "ids")]
+    #[arg(long, conflicts_with = "ids", help_heading = WHICH)]
     all: bool,
-    /// Also drop turns that left the context and turns that were retracted
+    /// Also drop turns that left the context or were retracted
     #[arg(long)]
     drop_pruned: bool,
 }
@@ -263,13 +336,19 @@ impl Delete {
 #[derive(Debug, Args)]
 pub(super) struct Unused {
     /// For how long they were not used, as in 30d or 12h; 0 removes all
-    #[arg(long, value_name = "AGE", value_parser = age, allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "AGE",
+        value_parser = age,
+        allow_hyphen_values = true,
+        help_heading = WHICH
+    )]
     older_than: Duration,
     /// Only those that ask this model
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help_heading = WHICH)]
     model: Option<String>,
     /// Only those that have this tag
-    #[arg(long, value_name = "TAG")]
+    #[arg(long, value_name = "TAG", help_heading = WHICH)]
     tag: Option<String>,
     /// Only say which would go
     #[arg(long)]

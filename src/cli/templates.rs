@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::examples;
+use super::help::{MANAGEMENT, MODEL, PROMPT};
 use super::options::TypedOptions;
 use super::typed::{TypedStrategy, context_tokens, session_ref};
 use super::{Command, Memory, usage};
@@ -61,12 +63,16 @@ pub struct Begin {
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
     /// List all templates
+    #[command(after_long_help = examples::TEMPLATE_LIST)]
     List,
     /// Show a template
+    #[command(after_long_help = examples::TEMPLATE_SHOW)]
     Show(Named),
     /// Keep a template, from flags or from a session
+    #[command(after_long_help = examples::TEMPLATE_SAVE)]
     Save(Box<TypedSave>),
     /// Remove templates
+    #[command(after_long_help = examples::TEMPLATE_DELETE)]
     Delete(TypedDelete),
 }
 
@@ -92,31 +98,59 @@ pub(super) struct TypedSave {
     /// Its name: letters, digits, `_`, `-` and `.`
     #[arg(value_name = "NAME")]
     name: String,
-    /// Take the settings of this session: model, system prompt, options, budget, pruning
+    /// Take the settings of this session
+    ///
+    /// Those are model, system prompt, options, budget and pruning; other flags go before them.
     #[arg(long, value_name = "ID")]
     from_session: Option<String>,
     /// What it is for
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     description: Option<String>,
     /// The model of the session
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help_heading = MODEL)]
     model: Option<String>,
-    /// The system prompt; {{name}} in it stands for the value of a variable
-    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    /// The system prompt
+    ///
+    /// {{name}} in it stands for the value of a variable.
+    #[arg(
+        long,
+        value_name = "TEXT",
+        allow_hyphen_values = true,
+        help_heading = PROMPT
+    )]
     system: Option<String>,
     /// Read the system prompt from a file
-    #[arg(long, value_name = "PATH", conflicts_with = "system")]
+    #[arg(
+        long,
+        value_name = "PATH",
+        conflicts_with = "system",
+        help_heading = PROMPT
+    )]
     system_file: Option<PathBuf>,
     #[command(flatten)]
     options: TypedOptions,
     /// The context budget in tokens
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        help_heading = MANAGEMENT
+    )]
     max_context_tokens: Option<i64>,
-    /// How turns leave the context: fifo, importance, summarize or off
-    #[arg(long, value_name = "STRATEGY", hide_possible_values = true)]
+    /// How turns leave a full context
+    ///
+    /// fifo, importance, summarize or off.
+    #[arg(
+        long,
+        value_name = "STRATEGY",
+        hide_possible_values = true,
+        help_heading = MANAGEMENT
+    )]
     prune: Option<TypedStrategy>,
-    /// The value of a variable where a turn gives none; may be given several times
-    #[arg(long, value_name = "NAME=VALUE")]
+    /// The value of a variable where a turn gives none
+    ///
+    /// May be given several times.
+    #[arg(long, value_name = "NAME=VALUE", help_heading = PROMPT)]
     var: Vec<String>,
     /// Replace a template of this name
     #[arg(long)]
@@ -127,10 +161,18 @@ pub(super) struct TypedSave {
 #[derive(Debug, Args)]
 pub(super) struct TypedBegin {
     /// Begin the session with a stored template
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", hide_short_help = true, help_heading = PROMPT)]
     pub(super) template: Option<String>,
-    /// The value of a variable of the template; may be given several times
-    #[arg(long, value_name = "NAME=VALUE", requires = "template")]
+    /// The value of a variable of the template
+    ///
+    /// May be given several times.
+    #[arg(
+        long,
+        value_name = "NAME=VALUE",
+        requires = "template",
+        hide_short_help = true,
+        help_heading = PROMPT
+    )]
     pub(super) var: Vec<String>,
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::help::WHICH;
 use super::session::session_refs;
 use super::{Command, Env, Selection};
 use crate::error::Result;
@@ -66,18 +67,23 @@ pub(super) struct TypedExport {
     #[arg(value_name = "ID", required_unless_present = "all")]
     ids: Vec<String>,
     /// Export every session
-    #[arg(long, conflicts_with = "ids")]
+    #[arg(long, conflicts_with = "ids", help_heading = WHICH)]
     all: bool,
-    /// In which form: jsonl (lossless), markdown, html (a page for each session), openai (chat JSONL)
+    /// In which form: jsonl, markdown, html or openai
+    ///
+    /// jsonl loses nothing, and session import reads it; markdown is a text for people, html a page
+    /// for each session, with everything it needs in it; openai is chat JSONL. [default: jsonl]
     #[arg(
         long,
         value_name = "FORM",
         default_value = "jsonl",
+        hide_default_value = true,
         hide_possible_values = true
     )]
     to: ExportForm,
-    /// Write to this file, or into this directory a file for each session; a path that ends in a
-    /// slash is a directory [default: standard output]
+    /// Write to this file, or into this directory
+    ///
+    /// A directory gets a file for each session; a path that ends in a slash is one. [default: standard output]
     #[arg(long, value_name = "PATH")]
     out: Option<PathBuf>,
 }
@@ -118,13 +124,19 @@ pub struct Import {
 /// `session import`, as it is typed.
 #[derive(Debug, Args)]
 pub(super) struct TypedImport {
-    /// A file, a directory of files, or `-` for standard input; with --from python it may be left out
+    /// A file, a directory of files, or `-` for standard input
+    ///
+    /// With --from python it may be left out: the database is looked for where the tool kept it.
     #[arg(value_name = "SOURCE", required_unless_present = "from")]
     source: Option<PathBuf>,
-    /// What it is: native, python, llm, openai, chatgpt, claude or codex [default: judged by its content]
+    /// What it is [default: judged by its content]
+    ///
+    /// native (what session export wrote), python (the Python tool's sessions.db), llm (its
+    /// logs.db), openai (chat JSONL), chatgpt (conversations.json), claude or codex (transcripts of
+    /// Claude Code and codex).
     #[arg(long, value_name = "KIND", hide_possible_values = true)]
     from: Option<Kind>,
-    /// The model that sessions go on with whose source names none
+    /// The model of sessions whose source names none
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
     /// Bring back sessions that were purged here

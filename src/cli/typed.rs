@@ -8,7 +8,9 @@ use serde_json::Value;
 
 use super::attachments::Attachments;
 use super::display::{Color, Display};
+use super::examples;
 use super::guarantees::TypedGuarantees;
+use super::help::{MANAGEMENT, MODEL, OUTPUT, PROMPT, UTILITIES};
 use super::house::CleanupArgs;
 use super::manual::{Completions, page};
 use super::options::TypedOptions;
@@ -28,9 +30,6 @@ use crate::store::Durability;
 /// The largest context budget that is not a slip of the keyboard, in tokens.
 pub(super) const LARGEST_CONTEXT: u64 = 1 << 31;
 
-pub(super) const MANAGEMENT: &str = "Session management";
-pub(super) const UTILITIES: &str = "Session utilities";
-
 /// What was typed.
 #[derive(Debug, Parser)]
 #[command(
@@ -39,128 +38,260 @@ pub(super) const UTILITIES: &str = "Session utilities";
     infer_long_args = true,
     args_conflicts_with_subcommands = true,
     disable_help_subcommand = true,
-    about = "Send a prompt to an Ollama server and print one JSON object; conversations persist",
-    after_help = "\
-Examples:
-  ollama-prompt --prompt \"Help me plan a web application\"
-  ollama-prompt --session-id ID --prompt \"Now the schema\"
-  git diff | ollama-prompt --no-session --prompt - --output text"
+    disable_help_flag = true,
+    disable_version_flag = true,
+    about = "Ask an Ollama server, print one JSON object, keep the conversation",
+    long_about = "\
+Ask an Ollama server, print one JSON object, keep the conversation
+
+Without a flag that says otherwise a session is created; its id is in the answer. A failure prints \
+one JSON object on standard error and nothing on standard output; its exit status says of which \
+kind it is.",
+    after_help = "Every option, and examples: ollama-prompt --help",
+    after_long_help = examples::TURN
 )]
 pub struct Typed {
     #[command(subcommand)]
     long_form: Option<LongForm>,
+
     /// The user message; `-` reads it from standard input
-    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
+    #[arg(
+        short,
+        long,
+        value_name = "TEXT",
+        allow_hyphen_values = true,
+        help_heading = PROMPT
+    )]
     prompt: Option<String>,
     /// Read the user message from a file
-    #[arg(long, value_name = "PATH", conflicts_with = "prompt")]
+    #[arg(
+        long,
+        value_name = "PATH",
+        conflicts_with = "prompt",
+        hide_short_help = true,
+        help_heading = PROMPT
+    )]
     prompt_file: Option<PathBuf>,
-    #[command(flatten)]
-    references: References,
-    /// The model to ask [env: OLLAMA_PROMPT_MODEL] [default: deepseek-v3.1:671b-cloud]; a continued session keeps its own
-    #[arg(long, value_name = "NAME")]
-    model: Option<String>,
-    /// The system prompt; changes that of a continued session from this turn on, and "" removes it
-    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    /// The system prompt
+    ///
+    /// That of a continued session changes from this turn on; "" removes it.
+    #[arg(
+        long,
+        value_name = "TEXT",
+        allow_hyphen_values = true,
+        help_heading = PROMPT
+    )]
     system: Option<String>,
     /// Read the system prompt from a file
-    #[arg(long, value_name = "PATH", conflicts_with = "system")]
+    #[arg(
+        long,
+        value_name = "PATH",
+        conflicts_with = "system",
+        hide_short_help = true,
+        help_heading = PROMPT
+    )]
     system_file: Option<PathBuf>,
     #[command(flatten)]
     begin: TypedBegin,
     #[command(flatten)]
+    references: References,
+
+    /// The model to ask
+    ///
+    /// A continued session keeps its own unless this is given. [env: OLLAMA_PROMPT_MODEL] [default:
+    /// deepseek-v3.1:671b-cloud]
+    #[arg(long, value_name = "NAME", help_heading = MODEL)]
+    model: Option<String>,
+    #[command(flatten)]
     options: TypedOptions,
     /// Whether to think, and how much: true, false, low, medium, high or max
-    #[arg(long, value_name = "LEVEL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(
+        long,
+        value_name = "LEVEL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        hide_possible_values = true,
+        hide_short_help = true,
+        help_heading = MODEL
+    )]
     think: Option<Think>,
     #[command(flatten)]
     attachments: Attachments,
-    /// What to print: json, compact (one line), jsonl (chunks as they arrive) or text (the reply)
+    /// Longest silence of the server that is waited out, as in 90s or 10m
+    ///
+    /// The time it takes to load a model counts. [default: 10m]
+    #[arg(
+        long,
+        value_name = "DURATION",
+        value_parser = duration,
+        hide_short_help = true,
+        help_heading = MODEL
+    )]
+    timeout: Option<Duration>,
+    /// Answer from the built-in echo model instead of a server
+    #[arg(long, hide_short_help = true, help_heading = MODEL)]
+    offline: bool,
+
+    /// Continue a session: its id, or a part of it
+    ///
+    /// A part has at least 8 characters, from the beginning of the id or from its end.
+    #[arg(long, value_name = "ID", help_heading = MANAGEMENT)]
+    session_id: Option<String>,
+    /// The session that always belongs to this name
+    ///
+    /// It is created if absent: the name of a branch, a ticket or a file will do.
+    #[arg(long, value_name = "NAME", help_heading = MANAGEMENT)]
+    session_key: Option<String>,
+    /// Continue the session used most recently
+    #[arg(short, long = "continue", help_heading = MANAGEMENT)]
+    continue_latest: bool,
+    /// With a full --session-id: create the session if it does not exist
+    #[arg(long, requires = "session_id", hide_short_help = true, help_heading = MANAGEMENT)]
+    create: bool,
+    /// Create a session; this is what happens anyway
+    #[arg(long, hide_short_help = true, help_heading = MANAGEMENT)]
+    new_session: bool,
+    /// Leave no trace: nothing is stored or remembered
+    ///
+    /// [env: OLLAMA_PROMPT_NO_SESSION=1 makes it the default]
+    #[arg(long, help_heading = MANAGEMENT)]
+    no_session: bool,
+    /// Create a session that begins with the history of this one, up to TURN
+    ///
+    /// Without TURN, with all of it.
+    #[arg(
+        long,
+        value_name = "ID[:TURN]",
+        hide_short_help = true,
+        help_heading = MANAGEMENT
+    )]
+    fork_from: Option<String>,
+    #[command(flatten)]
+    guarantees: TypedGuarantees,
+    /// The session's context budget [default: 64000]
+    ///
+    /// In tokens, from this turn on; the default is for a new session, and a continued one keeps
+    /// its own. [env: OLLAMA_PROMPT_MAX_CONTEXT_TOKENS]
+    #[arg(
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        help_heading = MANAGEMENT
+    )]
+    max_context_tokens: Option<i64>,
+    /// How turns leave the context when it is full: fifo, importance, summarize or off
+    ///
+    /// fifo: the oldest leave; importance: the least important; summarize: the oldest, and a
+    /// summary stays; off: none, and what does not fit is an error. From this turn on. [default:
+    /// fifo]
+    #[arg(
+        long,
+        value_name = "STRATEGY",
+        hide_possible_values = true,
+        hide_short_help = true,
+        help_heading = MANAGEMENT
+    )]
+    prune: Option<TypedStrategy>,
+    /// Whether a turn is synced to disk before it is acknowledged: full or relaxed [default: full]
+    #[arg(
+        long,
+        value_name = "LEVEL",
+        hide_possible_values = true,
+        hide_short_help = true,
+        help_heading = MANAGEMENT
+    )]
+    durability: Option<TypedDurability>,
+
+    /// List all sessions, the last used first
+    #[arg(long, help_heading = UTILITIES)]
+    list_sessions: bool,
+    /// Show a session: settings, and all that was said
+    #[arg(long, value_name = "ID", help_heading = UTILITIES)]
+    session_info: Option<String>,
+    /// Remove sessions not used for so long; 0 is all
+    ///
+    /// Each leaves a receipt. session purge takes a model and a tag besides. [alias:
+    /// --purge-sessions]
+    #[arg(
+        long,
+        alias = "purge-sessions",
+        value_name = "DAYS",
+        allow_negative_numbers = true,
+        help_heading = UTILITIES
+    )]
+    purge: Option<i64>,
+
+    /// What to print: json, compact, jsonl or text
+    ///
+    /// json is one indented object, compact the same on one line; jsonl has the pieces of the reply
+    /// as they arrive, the last line the whole object; text is the reply only, as it arrives. Verbs
+    /// have json and compact, and some have table, text, jsonl, markdown, html or svg; a verb that
+    /// lacks the form says which it has. [default: json]
     #[arg(
         long,
         global = true,
         value_name = "FORMAT",
         default_value = "json",
         hide_default_value = true,
-        hide_possible_values = true
+        hide_possible_values = true,
+        help_heading = OUTPUT
     )]
     output: Output,
-    /// Longest silence of the server that is waited out, loading included, as in 90s or 10m [default: 10m]
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
-    timeout: Option<Duration>,
-    /// Answer from the built-in echo model instead of a server
-    #[arg(long)]
-    offline: bool,
-    /// Print the exact request and what is kept and dropped, and why; ask nobody, write nothing
-    #[arg(long)]
+    /// Print the exact request and what is kept and dropped, and why
+    ///
+    /// Nobody is asked and nothing is written.
+    #[arg(long, hide_short_help = true, help_heading = OUTPUT)]
     dry_run: bool,
-    /// Whether a turn is synced to disk before it is acknowledged: full or relaxed [default: full]
-    #[arg(long, value_name = "LEVEL", hide_possible_values = true)]
-    durability: Option<TypedDurability>,
-    /// Say less on standard error
-    #[arg(short, long, action = ArgAction::Count, conflicts_with = "verbose", global = true)]
-    quiet: u8,
-    /// Say more on standard error
-    #[arg(short, long, action = ArgAction::Count, global = true)]
-    verbose: u8,
-
-    /// Continue a session: its id, or at least 8 characters from its beginning or end
-    #[arg(long, value_name = "ID", help_heading = MANAGEMENT)]
-    session_id: Option<String>,
-    /// Continue the session that always belongs to this name; it is created if absent
-    #[arg(long, value_name = "NAME", help_heading = MANAGEMENT)]
-    session_key: Option<String>,
-    /// With a full --session-id: create the session if it does not exist
-    #[arg(long, requires = "session_id", help_heading = MANAGEMENT)]
-    create: bool,
-    /// Continue the session used most recently
-    #[arg(short, long = "continue", help_heading = MANAGEMENT)]
-    continue_latest: bool,
-    /// Create a session; this is what happens anyway
-    #[arg(long, help_heading = MANAGEMENT)]
-    new_session: bool,
-    /// Leave no trace: nothing is stored or remembered
-    #[arg(long, help_heading = MANAGEMENT)]
-    no_session: bool,
-    /// Create a session that begins with the history of this one, up to TURN if that is given
-    #[arg(long, value_name = "ID[:TURN]", help_heading = MANAGEMENT)]
-    fork_from: Option<String>,
-    #[command(flatten)]
-    guarantees: TypedGuarantees,
-    /// The session's context budget in tokens [env: OLLAMA_PROMPT_MAX_CONTEXT_TOKENS] [default: 64000]
-    #[arg(long, value_name = "N", allow_negative_numbers = true, help_heading = MANAGEMENT)]
-    max_context_tokens: Option<i64>,
-
-    /// How turns leave the context when it is full: fifo (the oldest), importance (the least important), summarize (the oldest, and a summary stays) or off [default: fifo]
-    #[arg(long, value_name = "STRATEGY", hide_possible_values = true, help_heading = MANAGEMENT)]
-    prune: Option<TypedStrategy>,
-
-    /// List all sessions, the last used first
-    #[arg(long, help_heading = UTILITIES)]
-    list_sessions: bool,
-    /// Show a session: its settings and every message ever said
-    #[arg(long, value_name = "ID", help_heading = UTILITIES)]
-    session_info: Option<String>,
-    /// Remove sessions not used for this many days; 0 removes all
-    #[arg(long, visible_alias = "purge-sessions", value_name = "DAYS", allow_negative_numbers = true, help_heading = UTILITIES)]
-    purge: Option<i64>,
     #[command(flatten)]
     display: Display,
+    /// Say less on standard error
+    #[arg(
+        short,
+        long,
+        action = ArgAction::Count,
+        conflicts_with = "verbose",
+        global = true,
+        hide_short_help = true,
+        help_heading = OUTPUT
+    )]
+    quiet: u8,
+    /// Say more on standard error
+    #[arg(
+        short,
+        long,
+        action = ArgAction::Count,
+        global = true,
+        hide_short_help = true,
+        help_heading = OUTPUT
+    )]
+    verbose: u8,
+    /// Print help: -h in short, --help all of it
+    #[arg(short, long, action = ArgAction::Help, global = true, help_heading = OUTPUT)]
+    help: Option<bool>,
+    /// Print the version
+    #[arg(short = 'V', long, action = ArgAction::Version, help_heading = OUTPUT)]
+    version: Option<bool>,
 }
 
 #[derive(Debug, Subcommand)]
 enum LongForm {
-    /// Manage what is stored
-    #[command(subcommand)]
+    /// Look into what is stored, change it, keep it in order
+    #[command(subcommand, after_long_help = examples::SESSION)]
     Session(Verb),
-    /// Remove sessions that were not used for a while, once or as a process that goes on; one JSON object a line
+    /// Remove sessions that nobody uses, once or again and again
+    ///
+    /// A process that goes on until a signal, with one JSON object a line as its log.
+    #[command(after_long_help = examples::CLEANUP)]
     Cleanup(CleanupArgs),
     /// Keep what sessions are begun with
-    #[command(subcommand)]
+    #[command(subcommand, after_long_help = examples::TEMPLATE)]
     Template(templates::Verb),
     /// Print completions for a shell
+    #[command(after_long_help = examples::COMPLETIONS)]
     Completions(Completions),
     /// Print the manual page, for man -l -
+    #[command(after_long_help = examples::MAN)]
     Man,
 }
 

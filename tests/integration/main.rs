@@ -25,6 +25,7 @@ mod faults;
 mod foreign;
 mod fork;
 mod format;
+mod help;
 mod hostile;
 mod idempotency;
 mod import;
