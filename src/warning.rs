@@ -172,6 +172,13 @@ warnings! {
         /// Why.
         cause: String,
     } = "template `{template}` is not shown: {cause}";
+    /// A default was written where none is looked for.
+    NoVariable {
+        /// What was written, with its braces.
+        text: String,
+        /// The name and the default, as `--var` takes them.
+        variable: String,
+    } = "`{text}` in the system prompt is no variable: write its name alone, and give the default with --var {variable}";
     /// A template was named for a session that is there already and was begun without it.
     TemplateUnused {
         /// Its name.

@@ -13,6 +13,7 @@ use crate::error::{Code, Error, Result};
 use crate::output::export::{Put, Stop, about, separator, write};
 use crate::output::{ExportReport, Stream, page};
 use crate::session::id::{EventId, SessionId};
+use crate::signals::Hold;
 use crate::store::files::layout::TEMPORARY;
 use crate::store::files::{Dir, Doing};
 use crate::store::history::History;
@@ -207,11 +208,13 @@ fn is_directory(out: &Path) -> bool {
 }
 
 /// A file that is being written: under another name until it is whole, so that one which is there
-/// already stays until then.
+/// already stays until then. A signal ends that, and takes the other name away.
 struct Target {
     path: PathBuf,
     file: BufWriter<File>,
     bytes: u64,
+    /// Nobody holds signals back where a write may wait for a reader.
+    hold: Option<Hold>,
     /// The directory it is in, its name there now and in the end; `None` for what is no regular
     /// file and is written to as it is: a pipe, a device.
     renamed: Option<(Dir, String, String)>,
@@ -219,17 +222,18 @@ struct Target {
 
 impl Target {
     fn open(path: &Path) -> Result<Self> {
-        let made = |file, renamed| Self {
+        let made = |file, hold, renamed| Self {
             path: path.to_owned(),
             file: BufWriter::with_capacity(PIECE, file),
             bytes: 0,
+            hold,
             renamed,
         };
         // A link leads to the file that is meant.
         let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         if real.exists() && !real.is_file() {
             let file = OpenOptions::new().write(true).open(&real);
-            return Ok(made(file.doing("open", path)?, None));
+            return Ok(made(file.doing("open", path)?, None, None));
         }
         let name = real.file_name().and_then(|name| name.to_str());
         let name = name.ok_or_else(|| bad_target(path, "the name is not UTF-8"))?;
@@ -242,10 +246,16 @@ impl Target {
             }
             opened => opened.doing("open the directory of", path)?,
         };
+        let hold = Hold::new()?;
+        // One that came before ends the process in a moment, and nobody would remove the file.
+        if let Some(signal) = hold.first() {
+            return Err(signal);
+        }
         let fresh = EventId::next(clock::now().as_ms(), None, clock::random_bits());
         let temporary = format!("{TEMPORARY}{fresh}");
         let file = dir.create_file(&temporary).doing("make", path)?;
-        Ok(made(file, Some((dir, temporary, name.to_owned()))))
+        let renamed = Some((dir, temporary, name.to_owned()));
+        Ok(made(file, Some(hold), renamed))
     }
 
     fn write<T>(
@@ -253,9 +263,16 @@ impl Target {
         fill: impl FnOnce(&mut Put<'_>) -> std::result::Result<T, Stop>,
     ) -> Result<T> {
         let Self {
-            path, file, bytes, ..
+            path,
+            file,
+            bytes,
+            hold,
+            ..
         } = self;
         let filled = fill(&mut |text: &str| {
+            if let Some(signal) = hold.as_ref().and_then(Hold::first) {
+                return Err(Stop::Failed(signal));
+            }
             *bytes += text.len() as u64;
             let written = file.write_all(text.as_bytes());
             written.doing("write", &*path).map_err(Stop::from)
@@ -275,17 +292,24 @@ impl Target {
         if finished.is_err() {
             self.give_up();
         }
-        finished.doing("write", &self.path).map(|()| self.bytes)
+        finished.map(|()| self.bytes)
     }
 
-    fn put_in_place(&mut self, sync_dir: bool) -> io::Result<()> {
-        self.file.flush()?;
+    fn put_in_place(&mut self, sync_dir: bool) -> Result<()> {
+        let path = &self.path;
+        self.file.flush().doing("write", path)?;
         let Some((dir, temporary, name)) = &self.renamed else {
             return Ok(());
         };
-        self.file.get_ref().sync_data()?;
-        dir.rename(temporary, name)?;
-        if sync_dir { dir.sync() } else { Ok(()) }
+        self.file.get_ref().sync_data().doing("write", path)?;
+        if let Some(signal) = self.hold.as_ref().and_then(Hold::first) {
+            return Err(signal);
+        }
+        dir.rename(temporary, name).doing("write", path)?;
+        if sync_dir {
+            dir.sync().doing("write", path)?;
+        }
+        Ok(())
     }
 
     fn give_up(&self) {

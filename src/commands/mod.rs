@@ -138,13 +138,13 @@ pub fn run(
             session,
             draft,
             server,
-            patience,
+            guarantees,
         } => {
             let wanted = retry::Wanted {
                 session,
                 draft: *draft,
                 server,
-                patience: *patience,
+                guarantees,
             };
             retry::run(&wanted, invocation, on_piece)
         }

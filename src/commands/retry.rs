@@ -1,7 +1,6 @@
 //! Retrying: a turn that failed or was killed is asked for again, as its draft says.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use super::ask::Call;
 use super::place::{Origin, Place, fork};
@@ -26,8 +25,8 @@ pub(super) struct Wanted<'a> {
     /// The draft, where one was named.
     pub(super) draft: Option<EventId>,
     pub(super) server: &'a Server,
-    /// The longest wait for a turn of another process.
-    pub(super) patience: Duration,
+    /// What it promises about others of its session; its key is the draft's.
+    pub(super) guarantees: &'a Guarantees,
 }
 
 /// Asks again. The draft goes when the turn is stored, and else has the new failure.
@@ -137,10 +136,8 @@ fn turn_of(draft: &Draft, wanted: &Wanted<'_>) -> Turn {
         attached: Attached::default(),
         server: wanted.server.clone(),
         guarantees: Guarantees {
-            expected: None,
-            serialize: false,
             key: draft.key.as_ref().map(|key| key.key.clone()),
-            patience: wanted.patience,
+            ..wanted.guarantees.clone()
         },
     }
 }

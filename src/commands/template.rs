@@ -8,7 +8,7 @@ use crate::output::{Report, TemplateInfo, TemplateList, TemplateSaved, Templates
 use crate::prompt;
 use crate::session::event::Settings;
 use crate::session::id::SessionRef;
-use crate::session::template::literal;
+use crate::session::template::{literal, with_defaults};
 use crate::store::snapshot::Extent;
 use crate::store::templates::{self, TemplateName};
 use crate::store::{self, Location, not_found};
@@ -77,6 +77,13 @@ fn save(root: &Path, asked: &Save, invocation: &Invocation) -> Result<Outcome> {
             .transpose()?,
         ..asked.given.clone()
     });
+    let given = asked.system.as_ref().and(settings.system.as_deref());
+    let defaults = with_defaults(given.unwrap_or_default());
+    let warnings = defaults.map(|(text, variable)| Warning::NoVariable {
+        text: text.to_owned(),
+        variable: variable.to_owned(),
+    });
+    let warnings = warnings.collect();
     let template = Template {
         description: asked.description.clone(),
         settings,
@@ -96,11 +103,12 @@ fn save(root: &Path, asked: &Save, invocation: &Invocation) -> Result<Outcome> {
         return Err(Error::new(Code::Usage, sentence).hint(hint));
     }
     let replaced = templates::save(root, &asked.name, &template.to_text()?, asked.replaces)?;
-    Ok(report(TemplateSaved {
+    let saved = report(TemplateSaved {
         template: TemplateInfo::new(asked.name.to_string(), template),
         replaced,
         warnings: Vec::new(),
-    }))
+    });
+    Ok(Outcome { warnings, ..saved })
 }
 
 /// Returns what a session keeps and a template can have. What looks like a variable in its system

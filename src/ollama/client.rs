@@ -26,6 +26,7 @@ use super::stream::Decoder;
 use super::transport;
 use crate::error::{Code, Error, Result};
 use crate::json;
+use crate::platform::without_acknowledgement_timeout;
 
 /// How long the body of a refusal is waited for; its status says enough without.
 const REFUSAL_PATIENCE: Duration = Duration::from_secs(5);
@@ -288,11 +289,8 @@ fn builder(host: &Host, api_key: Option<&ApiKey>) -> ClientBuilder {
         .redirect(reqwest::redirect::Policy::none())
         // A connection does not outlive the runtime of its call.
         .pool_max_idle_per_host(0);
-    #[cfg(target_os = "linux")]
-    {
-        // reqwest's 30 s would end calls whose silence is to be waited out for longer.
-        builder = builder.tcp_user_timeout(None);
-    }
+    // reqwest's 30 s would end calls whose silence is to be waited out for longer.
+    builder = without_acknowledgement_timeout(builder);
     if host.is_loopback() {
         builder = builder.no_proxy();
     }

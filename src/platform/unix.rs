@@ -384,6 +384,15 @@ pub fn why(error: &io::Error) -> Refused {
     }
 }
 
+/// Has a connection live however long the other side acknowledges nothing of what was sent: who
+/// waits decides how long that is.
+#[must_use]
+pub fn without_acknowledgement_timeout(builder: reqwest::ClientBuilder) -> reqwest::ClientBuilder {
+    #[cfg(target_os = "linux")]
+    let builder = builder.tcp_user_timeout(None);
+    builder
+}
+
 /// Returns how wide the terminal is that standard output is; `None` where it is none.
 #[must_use]
 pub fn columns_of_stdout() -> Option<u16> {

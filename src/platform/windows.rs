@@ -334,6 +334,10 @@ pub fn is_made_up(_file: &cap_std::fs::File) -> io::Result<bool> {
 ///
 /// # Errors
 /// As the system says.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the clock of the file system is not to be had"
+)]
 pub fn touch(file: &File) -> io::Result<()> {
     file.set_times(FileTimes::new().set_modified(SystemTime::now()))
 }
@@ -351,6 +355,12 @@ pub fn why(error: &io::Error) -> Refused {
         io::ErrorKind::Unsupported => Refused::NoLocks,
         _ => Refused::Other,
     }
+}
+
+/// Changes nothing: reqwest sets no such timeout here.
+#[must_use]
+pub fn without_acknowledgement_timeout(builder: reqwest::ClientBuilder) -> reqwest::ClientBuilder {
+    builder
 }
 
 /// Returns how wide the terminal is: what is not known is nothing to go by.

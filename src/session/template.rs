@@ -35,6 +35,18 @@ pub fn variables(text: &str) -> BTreeSet<&str> {
     pieces.filter_map(name).collect()
 }
 
+/// Returns what looks like a variable with a default, `{{name=value}}`, and is text here: all of
+/// it with its braces, and what is between them.
+pub fn with_defaults(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    text.match_indices("{{").filter_map(|(open, _)| {
+        let rest = &text[open + 2..];
+        let inner = &rest[..rest.find("}}")?];
+        let (name, _) = inner.split_once('=')?;
+        let is_meant = is_variable_name(name.trim()) && !text[..open].ends_with('\\');
+        is_meant.then(|| (&text[open..open + inner.len() + 4], inner.trim()))
+    })
+}
+
 /// Puts values in the places of the variables.
 ///
 /// # Errors
@@ -147,6 +159,9 @@ mod tests {
             let expected = expected.map(str::to_owned).map_err(str::to_owned);
             assert_eq!(got, expected, "{text}");
         }
+        let defaults = r"{{a=1}} {{ b = x y }} {{a}} {{1=2}} \{{c=3}} {{d=";
+        let defaults: Vec<_> = with_defaults(defaults).collect();
+        assert_eq!(defaults, [("{{a=1}}", "a=1"), ("{{ b = x y }}", "b = x y")]);
         let names: Vec<&str> = variables(r"{{b}} \{{c}} {{a}} {{b}}").into_iter().collect();
         assert_eq!(names, ["a", "b"]);
     }

@@ -353,3 +353,70 @@ fn a_large_session_leaves_in_little_memory() {
         assert!(peak < BOUND, "{form}: {peak} KiB");
     }
 }
+
+#[test]
+fn a_signal_ends_an_export_and_leaves_nothing_half_done() {
+    if !need("strace") {
+        return;
+    }
+    for (signal, exit, code) in [(2, 130, "interrupted"), (15, 143, "terminated")] {
+        for out in ["sessions.jsonl", "pages/"] {
+            let env = TestEnv::new();
+            conversation(&env, 2);
+            env.write("sessions.jsonl", "old");
+            let dir = match out {
+                "pages/" => env.write("pages/kept", "").with_file_name(""),
+                _ => env.work(),
+            };
+            // The file is whole and not yet under its name: its sync takes as long as on a disk
+            // that is very busy.
+            let slow = "inject=fdatasync:delay_enter=5000000";
+            let strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", slow];
+            let run = env
+                .command()
+                .args(["session", "export", "--all", "--out", out]);
+            let mut run = run.through(strace).spawn();
+            let is_begun = || {
+                names(dir.clone())
+                    .iter()
+                    .any(|name| name.starts_with(".tmp-"))
+            };
+            run.wait_until(is_begun);
+            run.signal_child(signal);
+            run.wait().fails(exit, code);
+            let left = names(dir.clone());
+            assert!(
+                left.iter().all(|name| !name.starts_with(".tmp-")),
+                "{out}: {left:?}"
+            );
+            let old = fs::read_to_string(env.work().join("sessions.jsonl"));
+            assert_eq!(old.expect("the old one"), "old", "{out}");
+            assert!(!left.iter().any(|name| name.ends_with("index.html")));
+        }
+    }
+}
+
+#[test]
+fn what_a_session_is_called_is_no_markup_in_markdown() {
+    let env = TestEnv::new();
+    let turn = env.chat("hi").args(["--model", "a_b[c]"]);
+    let id = turn.replies("```\na\n    ```\nstill code").session_id();
+    let title = "<script>alert(1)</script> *x* # y";
+    let update = ["session", "update", &id, "--title", title, "--tag", "`t`"];
+    env.command().args(update).run().ok();
+    let exported = export(&env, &[&id, "--to", "markdown"]);
+    let shown = env
+        .command()
+        .args(["session", "show", &id, "--output", "markdown"])
+        .run();
+    let heading = "# \\<script\\>alert(1)\\</script\\> \\*x\\* \\# y\n\n";
+    for text in [exported.ok().stdout(), shown.ok().stdout()] {
+        assert!(text.starts_with(heading), "{text}");
+        assert!(text.contains(&id), "{text}");
+        for part in ["odel: a\\_b\\[c\\]\n", "ags: \\`t\\`\n"] {
+            assert!(text.contains(part), "{part:?} in {text}");
+        }
+        // What is indented by four spaces closes no fence.
+        assert!(text.ends_with("still code\n```\n"), "{text}");
+    }
+}

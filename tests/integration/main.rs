@@ -38,6 +38,7 @@ mod not_stored;
 mod outputs;
 mod page;
 mod plan;
+mod platform;
 mod power_loss;
 mod prefix;
 mod progress;

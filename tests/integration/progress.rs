@@ -21,20 +21,21 @@ fn store(env: &TestEnv) {
 /// Returns what to run a program through so that each log it opens takes as long as one on a slow
 /// disk: a third of a second.
 fn slow(env: &TestEnv) -> Vec<String> {
-    let trace = env.work().join("trace");
+    let logs = ["-P", "events.jsonl"];
+    slow_at(env, "openat,openat2", &logs)
+}
 
-    let strace = [
-        "strace",
-        "-f",
-        "-qq",
-        "-o",
-        trace.to_str().expect("a plain path"),
-        "-e",
-    ];
-    let strace = strace.map(str::to_owned).into_iter();
-    let inject = "inject=openat,openat2:delay_enter=330000".to_owned();
-    let logs = ["-P".to_owned(), "events.jsonl".to_owned()];
-    strace.chain([inject]).chain(logs).collect()
+/// Returns what to run a program through so that some of its system calls take a third of a second.
+fn slow_at(env: &TestEnv, calls: &str, only: &[&str]) -> Vec<String> {
+    let trace = env.work().join("trace");
+    let trace = trace.to_str().expect("a plain path");
+    let inject = format!("inject={calls}:delay_enter=330000");
+    let strace = ["strace", "-f", "-qq", "-o", trace, "-e", &inject];
+    strace
+        .iter()
+        .chain(only)
+        .map(|word| (*word).to_owned())
+        .collect()
 }
 
 /// A terminal that can move its cursor; without a name a terminal is not taken for one.
@@ -42,7 +43,11 @@ const TERM: (&str, &str) = ("TERM", "xterm");
 
 /// Runs a slow command with standard error on a terminal and returns what is seen there.
 fn seen(env: &TestEnv, args: &[&str]) -> String {
-    let through = terminal("e", 80).into_iter().chain(slow(env));
+    seen_through(env, args, slow(env))
+}
+
+fn seen_through(env: &TestEnv, args: &[&str], slow: Vec<String>) -> String {
+    let through = terminal("e", 80).into_iter().chain(slow);
     let run = env.command().args(args).env(TERM.0, TERM.1);
     let run = run.through(through).run();
     run.ok().stdout().to_owned()
@@ -72,6 +77,34 @@ fn long_work_shows_a_bar_on_a_terminal_and_takes_it_away() {
         );
         let after = seen.rsplit("\u{1b}[2K").next().unwrap_or_default();
         assert!(!after.contains(what), "{args:?} leaves a bar: {seen:?}");
+    }
+}
+
+#[test]
+fn what_comes_from_elsewhere_shows_a_bar_as_well() {
+    if !need("python3") || !need("strace") {
+        return;
+    }
+    let other = TestEnv::new();
+    store(&other);
+    let copy = other.store();
+    let copy = copy.to_str().expect("a plain path");
+    let export = other.command().args(["session", "export", "--all"]).run();
+    let lines = export.ok().stdout();
+    let rows = [
+        (&["session", "merge", copy][..], "merging"),
+        (&["session", "import", "all.jsonl"], "importing"),
+    ];
+    for (args, what) in rows {
+        let env = TestEnv::new();
+        env.write("all.jsonl", lines);
+        // Of each session that is new a directory is made.
+        let seen = seen_through(&env, args, slow_at(&env, "mkdirat", &[]));
+        assert!(seen.contains(what), "{args:?}: {seen:?}");
+        let after = seen.rsplit("\u{1b}[2K").next().unwrap_or_default();
+        assert!(!after.contains(what), "{args:?} leaves a bar: {seen:?}");
+        let list = env.command().arg("--list-sessions").run();
+        assert_eq!(list.ok().json()["total"], SESSIONS, "{args:?}");
     }
 }
 

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::stored::{id, info, listed, make_session, prompts, text, turns};
 use crate::support::{Gate, Reply, Run, Running, TestEnv};
+use crate::waiting::wait_until_queued;
 
 fn retry<'env>(env: &'env TestEnv, draft: &str) -> Run<'env> {
     env.command().args(["session", "retry", draft])
@@ -278,4 +279,58 @@ fn a_retry_streams_and_may_be_answered_by_the_built_in_model() {
         .fails(5, "server_error");
     let run = retry(&env, &id(1)).args(["--offline", "--output", "text", "-q"]);
     assert!(run.run().ok().stdout().starts_with("You said: \"q\""));
+}
+
+#[test]
+fn a_retry_can_expect_a_turn_and_leaves_the_draft_when_another_is_the_newest() {
+    let env = TestEnv::new();
+    make_session(&env, &id(1), &["before"]);
+    let newest = text(&turns(&env, &id(1))[0]["id"]);
+    let failed = env.chat("q").session(&id(1));
+    failed
+        .answered(Reply::error(500, "once"))
+        .run()
+        .fails(5, "server_error");
+    let draft = env.drafts();
+    let asked = env.server().request_count();
+    for wrong in ["none", &text(&draft[0]["id"])] {
+        let refused = retry(&env, &id(1)).args(["--expect-turn", wrong]).run();
+        refused.fails(3, "turn_conflict");
+    }
+    retry(&env, &id(1))
+        .args(["--expect-turn", "null"])
+        .run()
+        .fails(2, "usage");
+    assert_eq!(env.server().request_count(), asked, "nobody was asked");
+    assert_eq!(env.drafts(), draft);
+    let right = retry(&env, &id(1)).args(["--expect-turn", &newest]);
+    right.replies("the answer");
+    assert_eq!(env.drafts(), Vec::<Value>::new());
+    assert_eq!(turns(&env, &id(1))[1]["parent"], *newest);
+}
+
+#[test]
+fn a_retry_takes_its_turn_after_others_that_do() {
+    let env = TestEnv::new();
+    make_session(&env, &id(1), &["before"]);
+    let failed = env.chat("q").session(&id(1));
+    failed
+        .answered(Reply::error(500, "once"))
+        .run()
+        .fails(5, "server_error");
+    let gate = Gate::new();
+    let first = env.chat("first").session(&id(1)).arg("--serialize");
+    let mut first = first.answered(Reply::echo().held_by(&gate)).spawn();
+    first.wait_for_request();
+    let asked = env.server().request_count();
+    let second = retry(&env, &id(1)).arg("--serialize").spawn();
+    wait_until_queued(&env, "turn-", 1);
+    assert_eq!(env.server().request_count(), asked, "it waits");
+    gate.open();
+    first.wait().ok();
+    let second = second.wait();
+    assert_eq!(second.ok().json()["turn"]["concurrent_with"], json!([]));
+    assert_eq!(prompts(&env, &id(1)), ["before", "first", "q"]);
+    let stored = turns(&env, &id(1));
+    assert_eq!(stored[2]["parent"], stored[1]["id"]);
 }

@@ -479,3 +479,37 @@ fn of_many_who_save_one_name_at_once_one_does() {
     let left = std::fs::read_dir(env.store().join("templates")).expect("a directory");
     assert_eq!(left.count(), 1, "a temporary file is left");
 }
+
+#[test]
+fn a_default_in_the_text_is_told_to_be_none() {
+    let env = TestEnv::new();
+    let system = "Be {{tone=brief}}, in {{language}}. {{ x = 1 }} \\{{y=2}}";
+    let saved = template(&env, &["save", "t", "--system", system]).run();
+    let warnings = saved.ok().json()["warnings"].clone();
+    let warnings = warnings.as_array().expect("warnings");
+    assert_eq!(warnings.len(), 2, "{saved}");
+    let first = warnings[0].as_str().expect("a sentence");
+    for part in ["{{tone=brief}}", "no variable", "--var tone=brief"] {
+        assert!(first.contains(part), "{part}: {first}");
+    }
+    assert!(saved.stderr().contains("--var tone=brief"), "{saved}");
+    assert_eq!(
+        saved.json()["template"]["variables"],
+        json!([{"name": "language", "default": null}])
+    );
+
+    let sound = [
+        "save",
+        "u",
+        "--system",
+        "Be {{tone}}: a == b",
+        "--var",
+        "tone=brief",
+    ];
+    let saved = template(&env, &sound).run();
+    assert_eq!(saved.ok().json().get("warnings"), None);
+    // What a session was told is no template, whatever it looks like.
+    let id = env.chat("hi").args(["--system", system]).run().session_id();
+    let saved = template(&env, &["save", "v", "--from-session", &id]).run();
+    assert_eq!(saved.ok().json().get("warnings"), None);
+}

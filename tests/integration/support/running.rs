@@ -139,6 +139,20 @@ impl<'env> Running<'env> {
         kill_process(Pid::from_child(&self.child), signal).expect("a process to be signalled");
     }
 
+    /// Sends a signal to the process it has started, where it was run through another program.
+    #[track_caller]
+    pub(crate) fn signal_child(&self, number: i32) {
+        let children = format!("/proc/{0}/task/{0}/children", self.id());
+        let children = std::fs::read_to_string(children).expect("Linux tells of children");
+        let child = children
+            .split_whitespace()
+            .next()
+            .and_then(|id| id.parse().ok());
+        let child = child.and_then(Pid::from_raw).expect("a child");
+        let signal = Signal::from_named_raw(number).expect("a signal's number");
+        kill_process(child, signal).expect("a process to be signalled");
+    }
+
     /// Kills it as nothing can be caught or cleaned up after.
     #[track_caller]
     pub(crate) fn kill9(mut self) -> Output {
