@@ -12,7 +12,7 @@ use super::output::files_below;
 use super::run::Run;
 use super::schemas;
 use super::server::Server;
-use super::tools::search_path;
+use super::tools::{profile, search_path};
 
 /// The world of one test. It is gone when the test is over.
 pub(crate) struct TestEnv {
@@ -132,12 +132,14 @@ impl TestEnv {
 
     /// Returns the environment every run gets, and nothing but this.
     pub(super) fn variables(&self) -> Vec<(&'static str, OsString)> {
-        vec![
+        let mut variables: Vec<(&'static str, OsString)> = vec![
             ("HOME", self.home().into()),
             ("PATH", search_path()),
             ("TMPDIR", self.tmp().into()),
             ("OLLAMA_HOST", self.server.url().into()),
-        ]
+        ];
+        variables.extend(profile().map(|file| ("LLVM_PROFILE_FILE", file)));
+        variables
     }
 
     fn tmp(&self) -> PathBuf {

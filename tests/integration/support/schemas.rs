@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::output::{Output, files_below};
 use super::run::PROGRAM;
+use super::tools::profile;
 
 /// How much of the logs of a store is looked at after a test: some tests store very much of the
 /// same.
@@ -34,6 +35,7 @@ pub(crate) fn schema(shape: &str) -> Value {
     let printed = Command::new(PROGRAM)
         .args(["--print-schema", shape])
         .env_clear()
+        .envs(profile().map(|file| ("LLVM_PROFILE_FILE", file)))
         .output()
         .expect("the program runs");
     assert!(printed.status.success(), "--print-schema {shape}");

@@ -31,6 +31,12 @@ pub(super) fn search_path() -> OsString {
     outside("PATH").unwrap_or_else(|| "/usr/bin:/bin".into())
 }
 
+/// Returns where a program that was built to say which of its lines ran is to say it
+/// (`.ci/coverage`).
+pub(super) fn profile() -> Option<OsString> {
+    outside("LLVM_PROFILE_FILE")
+}
+
 fn is_installed(tool: &str) -> bool {
     std::env::split_paths(&search_path()).any(|directory| directory.join(tool).is_file())
 }
