@@ -153,7 +153,7 @@ Examples:
 
 pub(super) const TEMPLATE: &str = "\
 Examples:
-  ollama-prompt template save review --system \"You review {{language}} code.\"
+  ollama-prompt template save review --system \"Review {{language}}.\" --force
   ollama-prompt --template review --var language=Rust -p \"See @./src/main.rs\"
   # Each verb has its own: ollama-prompt template VERB --help";
 

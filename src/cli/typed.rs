@@ -47,7 +47,6 @@ Ask an Ollama server, print one JSON object, keep the conversation
 Without a flag that says otherwise a session is created; its id is in the answer. A failure prints \
 one JSON object on standard error and nothing on standard output; its exit status says of which \
 kind it is.",
-    after_help = "Every option, and examples: ollama-prompt --help",
     after_long_help = examples::TURN
 )]
 pub struct Typed {

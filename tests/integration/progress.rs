@@ -1,5 +1,7 @@
 //! Progress: a bar on a terminal for work that takes long, and nothing anywhere else.
 
+use std::path::Path;
+
 use crate::list::{Left, leave};
 use crate::support::{TestEnv, need, terminal};
 
@@ -89,22 +91,22 @@ fn what_comes_from_elsewhere_shows_a_bar_as_well() {
     store(&other);
     let copy = other.store();
     let copy = copy.to_str().expect("a plain path");
-    let export = other.command().args(["session", "export", "--all"]).run();
-    let lines = export.ok().stdout();
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/import");
+    let database = std::fs::read(fixtures.join("python-1.2.0.db")).expect("a fixture");
     let rows = [
-        (&["session", "merge", copy][..], "merging"),
-        (&["session", "import", "all.jsonl"], "importing"),
+        (&["session", "merge", copy][..], "merging", SESSIONS),
+        (&["session", "import", "old.db"], "importing", 7),
     ];
-    for (args, what) in rows {
+    for (args, what, sessions) in rows {
         let env = TestEnv::new();
-        env.write("all.jsonl", lines);
+        env.write("old.db", &database);
         // Of each session that is new a directory is made.
         let seen = seen_through(&env, args, slow_at(&env, "mkdirat", &[]));
         assert!(seen.contains(what), "{args:?}: {seen:?}");
         let after = seen.rsplit("\u{1b}[2K").next().unwrap_or_default();
         assert!(!after.contains(what), "{args:?} leaves a bar: {seen:?}");
         let list = env.command().arg("--list-sessions").run();
-        assert_eq!(list.ok().json()["total"], SESSIONS, "{args:?}");
+        assert_eq!(list.ok().json()["total"], sessions, "{args:?}");
     }
 }
 
