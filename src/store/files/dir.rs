@@ -11,8 +11,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Code, Error, Result};
-pub use crate::platform::{Access, Trust, identity, not_a_file, open_own};
+pub(crate) use crate::platform::open_own;
+pub use crate::platform::{Access, Trust};
 use crate::platform::{Directory, Refused, Stat, user, why};
+pub(super) use crate::platform::{identity, not_a_file};
 
 /// An open directory; its path is for messages only.
 #[derive(Debug)]
