@@ -10,7 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::task::{Context, Poll};
+use std::task::Context;
 use std::time::Duration;
 
 use cap_std::fs::OpenOptionsExt as _;
@@ -386,7 +386,6 @@ pub fn why(error: &io::Error) -> Refused {
 
 /// Has a connection live however long the other side acknowledges nothing of what was sent: who
 /// waits decides how long that is.
-#[must_use]
 pub fn without_acknowledgement_timeout(builder: reqwest::ClientBuilder) -> reqwest::ClientBuilder {
     #[cfg(target_os = "linux")]
     let builder = builder.tcp_user_timeout(None);
@@ -514,7 +513,7 @@ impl Arrival {
     /// Has the task woken when it comes.
     pub fn wake(&mut self, context: &mut Context<'_>) {
         // Until it is pending: then it wakes this.
-        while let Poll::Ready(_) = self.0.poll_recv(context) {}
+        while self.0.poll_recv(context).is_ready() {}
     }
 }
 

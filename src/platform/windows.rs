@@ -358,7 +358,6 @@ pub fn why(error: &io::Error) -> Refused {
 }
 
 /// Changes nothing: reqwest sets no such timeout here.
-#[must_use]
 pub fn without_acknowledgement_timeout(builder: reqwest::ClientBuilder) -> reqwest::ClientBuilder {
     builder
 }
