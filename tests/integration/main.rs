@@ -11,6 +11,7 @@ mod compact;
 mod concurrency;
 mod config;
 mod context;
+mod contract;
 mod copies;
 mod crash;
 mod damage;

@@ -36,7 +36,7 @@ use crate::session::id::{EventId, SessionId};
 use crate::session::redact::without_field;
 use crate::store::append::refuse_newer;
 use crate::store::blobs::{is_blob_name, names_in};
-use crate::store::compact::{Compacted, Compaction};
+use crate::store::compact::{Compacted, Compaction, is_sent};
 
 /// How much is written at once.
 const PIECE: usize = 256 << 10;
@@ -140,10 +140,8 @@ impl Logs {
         let before = kept.len();
         if drop_pruned {
             kept.retain(|line| {
-                let is_retracted = || session.hidden.get(&line.id).is_some_and(|h| h.is_whole());
-                let is_out = || !session.is_in_context(line.id) || is_retracted();
-                // The newest says when the session was last used.
-                !line.is_turn || Some(line.id) == newest_turn || !is_out()
+                let is_newest = Some(line.id) == newest_turn;
+                !line.is_turn || is_newest || is_sent(&session, line.id)
             });
         }
         let mut to_mask = BTreeSet::new();

@@ -1,6 +1,7 @@
 //! A small world for one test: a home, a directory to work in, a server, and nothing else of
 //! the machine it runs on.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,10 @@ use super::tools::{profile, search_path};
 pub(crate) struct TestEnv {
     server: Server,
     root: TempDir,
+    /// Where every run keeps its sessions, if not in the home.
+    elsewhere: Vec<(&'static str, OsString)>,
+    /// What goes with the world.
+    _held: Option<Box<dyn Any + Send + Sync>>,
 }
 
 impl TestEnv {
@@ -26,10 +31,24 @@ impl TestEnv {
         let env = Self {
             root: TempDir::new().expect("a temporary directory"),
             server: Server::start(),
+            elsewhere: Vec::new(),
+            _held: None,
         };
         for directory in [env.home(), env.work(), env.tmp()] {
             std::fs::create_dir(directory).expect("a new directory");
         }
+        env
+    }
+
+    /// Makes an empty world whose runs keep their sessions where these variables lead. `held` is
+    /// dropped with the world.
+    pub(crate) fn keeping_sessions_in(
+        variables: Vec<(&'static str, OsString)>,
+        held: impl Any + Send + Sync,
+    ) -> Self {
+        let mut env = Self::new();
+        env.elsewhere = variables;
+        env._held = Some(Box::new(held));
         env
     }
 
@@ -139,6 +158,7 @@ impl TestEnv {
             ("OLLAMA_HOST", self.server.url().into()),
         ];
         variables.extend(profile().map(|file| ("LLVM_PROFILE_FILE", file)));
+        variables.extend(self.elsewhere.iter().cloned());
         variables
     }
 

@@ -9,6 +9,7 @@
     reason = "a vocabulary: some words are used by the next test and not by the last"
 )]
 
+mod backend;
 mod browser;
 mod bytes;
 mod capture;
@@ -35,6 +36,7 @@ use std::time::Duration;
 
 #[allow(unused_imports, reason = "as above")]
 pub(crate) use self::{
+    backend::{Backend, Files},
     browser::{BROWSER, Browser},
     document::{Document, ROOT},
     env::TestEnv,
