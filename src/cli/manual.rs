@@ -11,7 +11,7 @@ use super::env::VARIABLES;
 use super::help::definition;
 use crate::error::Code;
 
-const NAME: &str = "ollama-prompt";
+pub(super) const NAME: &str = "ollama-prompt";
 
 /// A shell, as it is typed.
 #[derive(Debug, Args)]

@@ -15,6 +15,7 @@ mod guarantees;
 mod help;
 mod house;
 mod manual;
+mod misspelt;
 mod options;
 mod references;
 mod session;
@@ -46,6 +47,7 @@ pub use templates::{Begin, Save, Templates};
 pub use transfer::{Export, ExportForm, Import};
 pub use typed::Typed;
 
+use self::misspelt::misspelt;
 use crate::error::{Code, Error, Result};
 use crate::prompt::attachments::Attached;
 use crate::prompt::{Rules, Source};
@@ -433,7 +435,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Parsed> {
             None => Parsed::Typed(Box::new(typed)),
         }),
         Err(error) if !error.use_stderr() => Ok(Parsed::Text(error.render().to_string())),
-        Err(error) => Err(misspelt(&error.render().to_string())),
+        Err(error) => Err(misspelt(&error)),
     }
 }
 
@@ -442,17 +444,6 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Parsed> {
 #[must_use]
 pub fn color_in(arguments: &[OsString]) -> Color {
     Color::of(Color::spelled_out(arguments), env::forbids_color())
-}
-
-/// Takes clap's message apart: the sentence, and below it what to do.
-fn misspelt(message: &str) -> Error {
-    let message = message.strip_prefix("error: ").unwrap_or(message);
-    let (sentence, rest) = message.split_once("\n\n").unwrap_or((message, ""));
-    let sentence = sentence.split_whitespace().collect::<Vec<_>>().join(" ");
-    let tip = rest
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("tip: "));
-    usage(sentence).hint(tip.unwrap_or("ollama-prompt --help shows every option"))
 }
 
 fn usage(sentence: impl Into<String>) -> Error {

@@ -25,6 +25,56 @@ const fn expect(exit: i32, code: &'static str, retryable: bool, has_hint: bool) 
 }
 
 #[test]
+fn who_types_something_else_is_told_what_to_type() {
+    let env = TestEnv::new();
+    let prompt = "a prompt is given with --prompt, as in ollama-prompt --prompt \"…\"";
+    let rows: [(&[&str], &str, &str); 9] = [
+        (&["Hello"], "there is no verb `Hello`", prompt),
+        (&["Who are you?"], "there is no verb `Who are you?`", prompt),
+        (
+            &["--offline", "Hi there"],
+            "there is no verb `Hi there`",
+            prompt,
+        ),
+        (
+            &["sessions", "list"],
+            "there is no verb `sessions`",
+            "did you mean `session`?",
+        ),
+        (
+            &["session"],
+            "session needs a verb",
+            "ollama-prompt session --help shows the ones there are",
+        ),
+        (
+            &["template"],
+            "template needs a verb",
+            "ollama-prompt template --help shows the ones there are",
+        ),
+        (
+            &["session", "xyzzy"],
+            "there is no verb `xyzzy`",
+            "ollama-prompt session --help shows the ones there are",
+        ),
+        (
+            &["session", "show"],
+            "the following required arguments were not provided: <ID>",
+            "ollama-prompt session show --help shows every option",
+        ),
+        (
+            &["--offline", "session", "list"],
+            "the subcommand 'session' cannot be used with '--offline'",
+            "ollama-prompt --help shows every option",
+        ),
+    ];
+    for (line, error, hint) in rows {
+        let failure = env.command().args(line).run().fails(2, "usage");
+        assert_eq!(failure.error, error, "{line:?}");
+        assert_eq!(failure.hint.as_deref(), Some(hint), "{line:?}");
+    }
+}
+
+#[test]
 fn mistakes_on_the_command_line_are_usage() {
     let env = TestEnv::new();
     for line in [
