@@ -348,9 +348,9 @@ pub(super) struct RedactArgs {
     /// Every session
     #[arg(long, help_heading = WHICH)]
     all: bool,
-    /// Read patterns from a file, one a line; `-` is standard input
+    /// Read patterns from a file, one a line
     ///
-    /// What is typed is seen by `ps`, and may be kept in the history of a shell.
+    /// `-` is standard input. What is typed is seen by `ps`, and may be kept in the history of a shell.
     #[arg(long, value_name = "PATH")]
     pattern_file: Option<PathBuf>,
     /// The pattern is the text itself
@@ -361,7 +361,7 @@ pub(super) struct RedactArgs {
     /// Of a short text a hash tells who tries all there are.
     #[arg(long)]
     no_hash: bool,
-    /// Compact the sessions at once: the bytes leave the disk
+    /// Compact them at once: the bytes leave the disk
     #[arg(long)]
     compact: bool,
     /// Remove what was moved aside as damage

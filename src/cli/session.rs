@@ -173,7 +173,7 @@ pub(super) struct Retry {
     /// As in 90s or 10m; the time it takes to load a model counts. [default: 10m]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     timeout: Option<Duration>,
-    /// Answer from the built-in echo model instead of a server
+    /// Answer from the built-in echo model
     #[arg(long)]
     offline: bool,
     /// Ask only if TURN is the session's newest turn
@@ -335,7 +335,9 @@ impl Delete {
 /// Which sessions are to be removed, as it is typed.
 #[derive(Debug, Args)]
 pub(super) struct Unused {
-    /// For how long they were not used, as in 30d or 12h; 0 removes all
+    /// For how long they were not used, as in 30d
+    ///
+    /// Or 12h, 2weeks; 0 removes all.
     #[arg(
         long,
         value_name = "AGE",

@@ -53,7 +53,7 @@ pub struct Typed {
     #[command(subcommand)]
     long_form: Option<LongForm>,
 
-    /// The user message; `-` reads it from standard input
+    /// The user message; `-` reads standard input
     #[arg(
         short,
         long,
