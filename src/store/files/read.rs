@@ -1,6 +1,7 @@
 //! Reading a session: every log of its directory, folded as one set. No lock is taken and
 //! nothing is written; what a reader can see of a write in progress is a prefix of it.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 
@@ -12,7 +13,7 @@ use crate::error::Result;
 use crate::platform::ReadAt as _;
 use crate::session::event::{Body, Event};
 use crate::session::fold::{Entry, SaidTurn, Session, fold};
-use crate::session::id::SessionId;
+use crate::session::id::{EventId, SessionId};
 use crate::session::summary::{Outline, Summary, Verdict, summarize};
 use crate::store::import::Visit;
 use crate::store::snapshot::{self, Events, Extent, Snapshot, only};
@@ -70,16 +71,25 @@ pub(super) fn turns_under_key(sessions: &Dir, id: SessionId, key: &str) -> Resul
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         opened => opened.doing("open the session", sessions.path_of(&name))?,
     };
-    let is_wanted = |event: &Event| match &event.body {
-        Body::Turn(turn) => turn.key.as_ref().is_some_and(|known| known.key == key),
-        Body::Redact(_) => true,
-        _ => false,
-    };
+    let (under_key, _) = decode_logs(&dir, |event, _| {
+        let is_under_key = match &event.body {
+            Body::Turn(turn) => turn.key.as_ref().is_some_and(|known| known.key == key),
+            _ => false,
+        };
+        is_under_key.then_some(event.id)
+    })?;
+    let under_key: BTreeSet<EventId> = under_key.into_iter().flatten().collect();
+    if under_key.is_empty() {
+        return Ok(Vec::new());
+    }
+    // Another line of the same id may be the one that counts.
     let (found, _) = decode_logs(&dir, |event, raw| {
-        let raw = is_wanted(&event).then(|| raw.to_vec());
+        let is_wanted = under_key.contains(&event.id) || matches!(event.body, Body::Redact(_));
+        let raw = is_wanted.then(|| raw.to_vec());
         raw.map(|raw| Box::new(Entry { event, raw }))
     })?;
-    Ok(fold(found.into_iter().flatten().map(|entry| *entry)).turns)
+    let session = fold(found.into_iter().flatten().map(|entry| *entry));
+    Ok(session.under_key(key).cloned().collect())
 }
 
 /// Reads every log in `dir`, the main one last, and keeps of each event what `keep` makes of it and
