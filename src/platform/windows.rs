@@ -14,7 +14,7 @@
 //! * A standard output that nobody reads any more is noticed at the next write.
 
 use std::fs::{File, FileTimes, OpenOptions};
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::io;
 use std::os::windows::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -33,13 +33,38 @@ use super::{
 /// How long a signal may go unheard.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
-/// Reading where one likes.
+/// Reading and writing where one likes.
 pub trait ReadAt {
     /// Reads some bytes from an offset on. The position of the file moves.
     ///
     /// # Errors
     /// As the system says.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Writes some bytes from an offset on. The position of the file moves.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
+
+    /// Writes all of the bytes.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn write_all_at(&self, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.write_at(bytes, offset) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => {
+                    bytes = &bytes[n..];
+                    offset += n as u64;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
 
     /// Reads as many bytes as there is room for.
     ///
@@ -68,6 +93,10 @@ impl ReadAt for File {
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
             read => read,
         }
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        self.seek_write(bytes, offset)
     }
 }
 
