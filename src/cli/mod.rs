@@ -14,6 +14,7 @@ mod find;
 mod guarantees;
 mod help;
 mod house;
+mod later;
 mod manual;
 mod misspelt;
 mod options;

@@ -12,6 +12,7 @@ use super::examples;
 use super::guarantees::TypedGuarantees;
 use super::help::{MANAGEMENT, MODEL, OUTPUT, PROMPT, UTILITIES};
 use super::house::CleanupArgs;
+use super::later::Later;
 use super::manual::{Completions, page};
 use super::options::TypedOptions;
 use super::references::References;
@@ -277,7 +278,7 @@ pub struct Typed {
 enum LongForm {
     /// Look into what is stored, change it, keep it in order
     #[command(subcommand, after_long_help = examples::SESSION)]
-    Session(Verb),
+    Session(Later<Verb>),
     /// Remove sessions that nobody uses, once or again and again
     ///
     /// A process that goes on until a signal, with one JSON object a line as its log.
@@ -285,7 +286,7 @@ enum LongForm {
     Cleanup(CleanupArgs),
     /// Keep what sessions are begun with
     #[command(subcommand, after_long_help = examples::TEMPLATE)]
-    Template(templates::Verb),
+    Template(Later<templates::Verb>),
     /// Print completions for a shell
     #[command(after_long_help = examples::COMPLETIONS)]
     Completions(Completions),
@@ -381,9 +382,9 @@ impl Typed {
 
     fn command(self, env: &Env) -> Result<Command> {
         match &self.long_form {
-            Some(LongForm::Session(verb)) => return verb.command(env),
+            Some(LongForm::Session(Later(verb))) => return verb.command(env),
             Some(LongForm::Cleanup(cleanup)) => return Ok(cleanup.command()),
-            Some(LongForm::Template(verb)) => return verb.command(),
+            Some(LongForm::Template(Later(verb))) => return verb.command(),
             Some(LongForm::Completions(_) | LongForm::Man) => {
                 unreachable!("a text is printed before anything else is looked at")
             }

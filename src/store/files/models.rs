@@ -48,7 +48,8 @@ pub(super) fn remember(root: &Dir, host: &str, model: &str, known: Model) -> std
 
 fn read(cache: &Dir) -> Option<Models> {
     let file = cache.open_file(MODELS, Access::Read).ok()?;
-    let mut bytes = Vec::new();
+    // Of a few models it is one read.
+    let mut bytes = Vec::with_capacity(4096);
     file.take(LARGEST).read_to_end(&mut bytes).ok()?;
     serde_json::from_slice(&bytes).ok()
 }

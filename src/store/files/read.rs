@@ -283,6 +283,14 @@ pub(super) fn catch_up(
     } = snapshot;
     let mark = mark.as_ref().and_then(|mark| mark.known::<Mark>());
     if let Some(mark) = mark.filter(|mark| mark.holds(log)) {
+        // Nobody was here meanwhile, as is usual.
+        if len == mark.consumed {
+            return Ok(CaughtUp {
+                session,
+                is_shuffled,
+                ends_with_newline: true,
+            });
+        }
         let path = dir.path_of(LOG);
         log.seek(SeekFrom::Start(mark.consumed))
             .doing("read", &path)?;
