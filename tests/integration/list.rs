@@ -217,7 +217,7 @@ fn a_list_of_ten_thousand_counts_them_all_in_little_memory() {
     let warm = env.command().arg("--list-sessions");
     let measured = warm.through(["python3", "-c", PEAK]).run();
     let peak: u64 = measured.ok().stderr().trim().parse().expect("kilobytes");
-    assert!(peak < 24_000, "{peak} KB");
+    assert!(peak < 30_000, "{peak} KB");
     assert_eq!(measured.json()["total"], 10_000);
 }
 
