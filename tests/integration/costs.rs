@@ -7,7 +7,7 @@
 //! counted beside copies and merges, in `copies.rs`.
 
 use std::fs::{self, File};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use crate::support::{Output, Reply, Run, TestEnv, need};
 
@@ -214,15 +214,18 @@ fn warm_list(sessions: u64) -> Counts {
         env.write(env.log_path(&id), format!("{header}\n"));
     }
     env.command().arg("--list-sessions").run().ok();
+    let path = env.store().join("cache/index.jsonl");
     let index = File::options()
         .write(true)
-        .open(env.store().join("cache/index.jsonl"));
+        .open(path)
+        .expect("the list made it");
+    let written = index
+        .metadata()
+        .and_then(|index| index.modified())
+        .expect("a time");
     // So much later than the sessions that it is believed.
-    let later = SystemTime::now() + Duration::from_secs(3600);
-    index
-        .expect("the list made it")
-        .set_modified(later)
-        .expect("it can be set");
+    let later = written + Duration::from_secs(3600);
+    index.set_modified(later).expect("it can be set");
     let (counts, output) = Counts::of(&env, env.command().arg("--list-sessions"));
     assert_eq!(output.json()["total"], sessions);
     counts
