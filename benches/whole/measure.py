@@ -3,7 +3,7 @@
 
     benches/whole/measure.py                  every part but the largest stores
     benches/whole/measure.py turn lengths     these parts
-    benches/whole/measure.py --large list     10 000 and 100 000 sessions, 1 GB
+    benches/whole/measure.py large list       10 000 and 100 000 sessions, 1 GB
 
 Builds the program, the generator of stores and `floor.rs`, and prints a table a part, in Markdown: each line is
 a median of pairs, the program and its baseline in turn, so that a machine which drifts drifts for both. The ratio
@@ -45,12 +45,13 @@ def main():
         "bulk": bulk,
     }
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("parts", nargs="*", metavar="PART", help=", ".join(parts))
+    options.add_argument("parts", nargs="*", metavar="PART", help=", ".join(parts) + "; and large")
     options.add_argument("--pairs", type=int, default=41, help="runs of each side (short programs)")
-    options.add_argument("--large", action="store_true", help="100 000 sessions, 100 000 turns, 1 GB, 1 000 000 turns")
     options.add_argument("--program", type=pathlib.Path, help="this binary instead of target/release/ollama-prompt")
     options.add_argument("--scratch", type=pathlib.Path, help="where stores are made; they are removed")
     options = options.parse_args()
+    options.large = "large" in options.parts
+    options.parts = [part for part in options.parts if part != "large"]
     for part in options.parts:
         if part not in parts:
             sys.exit(f"{part!r} is none of {', '.join(parts)}")
