@@ -1,6 +1,6 @@
 //! A store of files: a directory of append-only logs.
 //!
-//! [`FileStore`] reads and needs nothing but `sessions`; [`FileWritable`] is the store with what
+//! [`FileStore`] reads and needs nothing but `sessions`; `FileWritable` is the store with what
 //! writing takes besides (locks, drafts), made on first use. What must stay true:
 //!
 //! * bytes of a log, once written, are not changed by an append, so readers take no lock;
