@@ -42,10 +42,16 @@ const GROUPS: [(&str, &[&str]); 5] = [
 
 /// Returns the definition of flags and verbs.
 pub(super) fn definition() -> Command {
-    Typed::command().mut_subcommand("session", |session| {
-        let template = template(&session);
-        session.help_template(template)
-    })
+    Typed::command()
+}
+
+/// Puts the verbs of `session` into their groups, once they are defined.
+pub(super) fn in_groups(parent: Command) -> Command {
+    if parent.get_name() != "session" {
+        return parent;
+    }
+    let template = template(&parent);
+    parent.help_template(template)
 }
 
 /// Returns the help of a command with its verbs in groups; what is in no group comes last.

@@ -3,6 +3,7 @@
 //! Defining the flags of every verb takes as long as all else a turn computes, and a turn has no
 //! verb: a fifth of its instructions (docs/performance.md).
 
+use super::help::in_groups;
 use clap::builder::{Resettable, StyledStr};
 use clap::{ArgMatches, Command, Error, FromArgMatches, Subcommand};
 
@@ -12,7 +13,7 @@ pub(super) struct Later<V>(pub(super) V);
 
 impl<V: Subcommand> Subcommand for Later<V> {
     fn augment_subcommands(parent: Command) -> Command {
-        parent.defer(|parent| said_of(&parent).of(V::augment_subcommands(parent)))
+        parent.defer(|parent| in_groups(said_of(&parent).of(V::augment_subcommands(parent))))
     }
 
     fn augment_subcommands_for_update(parent: Command) -> Command {
