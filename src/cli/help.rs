@@ -5,9 +5,7 @@
 
 use std::fmt::Write as _;
 
-use clap::{Command, CommandFactory};
-
-use super::Typed;
+use clap::Command;
 
 pub(super) const PROMPT: &str = "Prompt";
 pub(super) const MODEL: &str = "Model and reply";
@@ -39,11 +37,6 @@ const GROUPS: [(&str, &[&str]); 5] = [
         &["verify", "reindex", "merge", "import", "export"],
     ),
 ];
-
-/// Returns the definition of flags and verbs.
-pub(super) fn definition() -> Command {
-    Typed::command()
-}
 
 /// Puts the verbs of `session` into their groups, once they are defined.
 pub(super) fn in_groups(parent: Command) -> Command {

@@ -3,12 +3,12 @@
 
 use std::fmt::Write as _;
 
-use clap::{Args, Command, ValueEnum};
+use clap::{Args, Command, CommandFactory, ValueEnum};
 use clap_complete::{Generator, Shell};
 use clap_mangen::Man;
 
+use super::Typed;
 use super::env::VARIABLES;
-use super::help::definition;
 use crate::error::Code;
 
 pub(super) const NAME: &str = "ollama-prompt";
@@ -47,7 +47,7 @@ impl From<ShellName> for Shell {
 impl Completions {
     /// Returns the script its shell reads.
     pub(super) fn script(&self) -> String {
-        let mut command = definition();
+        let mut command = Typed::command();
         command.set_bin_name(NAME);
         command.build();
         let script = written(|out| Shell::from(self.shell).try_generate(&command, out));
@@ -61,7 +61,7 @@ impl Completions {
 /// help.
 #[must_use]
 pub fn verbs() -> Vec<(String, Command)> {
-    let mut command = definition();
+    let mut command = Typed::command();
     command.build();
     let mut verbs = Vec::new();
     collect(NAME, &command, &mut verbs);
@@ -82,7 +82,7 @@ fn collect(words: &str, command: &Command, verbs: &mut Vec<(String, Command)>) {
 
 /// Returns the manual page, for `man -l`: the turn, then each verb in a section of its own.
 pub(super) fn page() -> String {
-    let man = Man::new(definition());
+    let man = Man::new(Typed::command());
     let mut page = written(|out| {
         man.render_title(out)?;
         man.render_name_section(out)?;

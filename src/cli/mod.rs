@@ -30,7 +30,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{FromArgMatches as _, ValueEnum};
+use clap::{CommandFactory as _, FromArgMatches as _, ValueEnum};
 use serde_json::{Map, Value};
 
 pub use config::{Config, KEYS};
@@ -429,7 +429,7 @@ pub enum Parsed {
 /// # Errors
 /// `usage`.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Parsed> {
-    let matches = help::definition().try_get_matches_from(arguments);
+    let matches = Typed::command().try_get_matches_from(arguments);
     match matches.and_then(|matches| Typed::from_arg_matches(&matches)) {
         Ok(typed) => Ok(match typed.text() {
             Some(text) => Parsed::Text(text),
