@@ -101,6 +101,12 @@ codes! {
     StoreReadonly = "store_readonly", 7, false;
     /// The store, or something in it, is of a kind this program refuses to touch.
     StoreUnsupported = "store_unsupported", 7, false;
+    /// The server with the store does not answer, or none of its servers takes writes.
+    StoreUnreachable = "store_unreachable", 7, true;
+    /// The server with the store does not let this user in, or not do this.
+    StoreAuth = "store_auth", 7, false;
+    /// The server with the store and this program do not agree on TLS, or on a certificate.
+    StoreTls = "store_tls", 7, false;
     /// Something the prompt refers to cannot be read, and `--strict-refs` says that this matters.
     Reference = "reference", 8, false;
     /// What `session verify` found is on standard output.
@@ -275,6 +281,9 @@ mod tests {
                 "7 store_full false",
                 "7 store_readonly false",
                 "7 store_unsupported false",
+                "7 store_unreachable true",
+                "7 store_auth false",
+                "7 store_tls false",
                 "8 reference false",
                 "9 damaged false",
                 "129 hangup false",

@@ -15,11 +15,12 @@
 //! * [`session`]: what a conversation is. Ids, events, the fold, the context plan. Pure
 //! * [`clock`]: the wall clock and randomness
 //! * [`tokens`]: how many tokens a text has
-//! * [`store`]: where conversations live: what every store is and does, and the one of files, which
-//!   is the only module that locks, appends and removes
+//! * [`store`]: where conversations live: what every store is and does, and who implements it. The
+//!   one of files is the only module that locks, appends and removes files; the one of a MongoDB
+//!   server is in builds that can speak to one
 //! * [`import`]: conversations of other programs, as sessions of turns
 //! * [`prompt`]: where the prompt comes from
-//! * [`ollama`]: asking a server; the only async code
+//! * [`ollama`]: asking a server; async code is here and in `store::mongo` only
 //! * [`cli`]: what was typed and what was asked for; the only reader of the environment
 //! * [`template`]: what sessions are begun with, under a name
 //! * [`commands`]: one file for each thing the program does

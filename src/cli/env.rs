@@ -49,7 +49,7 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ),
     (
         "OLLAMA_PROMPT_DB_URI",
-        "a database in place of the files; this build has none, and says so",
+        "a database in place of the files, in builds that have one: `mongodb://…`",
     ),
     (
         "APPDATA",

@@ -3,12 +3,14 @@
 //! [`Summary::of`] takes it from a folded session. [`summarize`] makes the same of [`Outline`]s, which
 //! are what events weigh without their texts; a session of any length is listed in little memory.
 
+use serde::{Deserialize, Serialize};
+
 use super::event::{Body, Event, Settings, Timestamp};
 use super::fold::Session;
 use super::id::EventId;
 
 /// What the list shows of a session besides its id.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Summary {
     /// The model the next turn asks.
     pub model: Option<String>,

@@ -34,14 +34,18 @@ pub mod import;
 pub mod list;
 pub mod merge;
 pub mod models;
+#[cfg(feature = "mongodb")]
+pub mod mongo;
 mod open;
 pub mod purge;
 pub mod search;
 pub mod snapshot;
 pub mod templates;
+pub mod uri;
 pub mod verify;
 
-pub use open::{Location, Uri, follow, open, open_or_make};
+pub use open::{Location, follow, open, open_or_make};
+pub use uri::Uri;
 
 use std::collections::BTreeSet;
 use std::fmt;

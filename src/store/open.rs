@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use super::Store;
 use super::files::FileStore;
 use super::follow::Follower;
-use crate::error::{Code, Error, Result};
+use super::uri::Uri;
+use crate::error::Result;
 use crate::session::id::SessionId;
 
 /// Where a store is.
@@ -32,47 +33,6 @@ impl fmt::Display for Location {
             Self::Files(root) => write!(f, "{}", root.display()),
             Self::Database(uri) => write!(f, "{uri}"),
         }
-    }
-}
-
-/// The address of a database. It may have a password in it, which is shown nowhere.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Uri(String);
-
-impl Uri {
-    /// Reads an address.
-    ///
-    /// # Errors
-    /// Why it is none, as the end of a sentence, and without it.
-    pub fn new(text: String) -> std::result::Result<Self, &'static str> {
-        if text.starts_with("mongodb://") || text.starts_with("mongodb+srv://") {
-            Ok(Self(text))
-        } else {
-            Err("it begins with neither mongodb:// nor mongodb+srv://")
-        }
-    }
-
-    /// Returns the whole of it, for whoever connects.
-    #[must_use]
-    pub fn with_secrets(&self) -> &str {
-        &self.0
-    }
-}
-
-/// The address without user and password.
-impl fmt::Display for Uri {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (scheme, rest) = self.0.split_once("://").unwrap_or(("", &self.0));
-        // Options may have secrets as well.
-        let place = rest.split(['?', '#']).next().unwrap_or_default();
-        let place = place.rsplit_once('@').map_or(place, |(_, place)| place);
-        write!(f, "{scheme}://{place}")
-    }
-}
-
-impl fmt::Debug for Uri {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Uri({self})")
     }
 }
 
@@ -115,35 +75,20 @@ pub fn follow(
     }
 }
 
-/// Connects to a database: here a build has the kinds it was built with.
+/// Gets ready to speak to a database.
+#[cfg(feature = "mongodb")]
+fn database(uri: &Uri) -> Result<Box<dyn Store>> {
+    Ok(Box::new(super::mongo::MongoStore::open(uri)?))
+}
+
+/// This build speaks to none.
+#[cfg(not(feature = "mongodb"))]
 fn database(_: &Uri) -> Result<Box<dyn Store>> {
+    use crate::error::{Code, Error};
+
     Err(Error::new(
         Code::Config,
         "OLLAMA_PROMPT_DB_URI is set, and this build has no database backend",
     )
-    .hint("unset it to use the files under ~/.ollama-prompt"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_is_shown_without_its_secrets() {
-        let rows = [
-            ("mongodb://h:27017/db", "mongodb://h:27017/db"),
-            (
-                "mongodb://u:p%40x@h,i:1/?tls=true&authMechanismProperties=k:s",
-                "mongodb://h,i:1/",
-            ),
-            ("mongodb+srv://u:p@ss@h/db", "mongodb+srv://h/db"),
-        ];
-        for (text, expected) in rows {
-            let uri = Uri::new(text.to_owned()).expect("an address");
-            assert_eq!(uri.to_string(), expected);
-            assert_eq!(format!("{uri:?}"), format!("Uri({expected})"));
-            assert_eq!(uri.with_secrets(), text);
-        }
-        assert!(Uri::new("postgres://h".to_owned()).is_err());
-    }
+    .hint("build with --features mongodb, or unset it to use the files under ~/.ollama-prompt"))
 }

@@ -70,6 +70,10 @@ macro_rules! contract {
 }
 
 contract!(files: Files);
+#[cfg(feature = "mongodb")]
+contract!(mongo_replica_set: crate::support::mongod::InReplicaSet);
+#[cfg(feature = "mongodb")]
+contract!(mongo_standalone: crate::support::mongod::InStandalone);
 
 /// Makes a world with an empty store.
 type World<'a> = &'a dyn Fn() -> TestEnv;

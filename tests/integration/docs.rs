@@ -133,6 +133,17 @@ const NOT_RUN: &[(&str, &str, usize)] = &[
     ),
     ("docs/housekeeping.md", "it shows what can be given", 1),
     (
+        "docs/mongodb.md",
+        "it builds the program with other features",
+        1,
+    ),
+    ("docs/mongodb.md", "it speaks to a server elsewhere", 2),
+    (
+        "docs/mongodb.md",
+        "there is no mongosh where the tests run",
+        2,
+    ),
+    (
         "docs/quickstart.md",
         "it installs the program, which the tests build themselves",
         1,
@@ -326,8 +337,10 @@ const OF_OTHERS: &[&str] = &[
     "--all-targets",
     "--bench",
     "--check",
+    "--features",
     "--no-default-features",
     "--now",
+    "--oplog",
     "--path",
     "--release",
     "--test",

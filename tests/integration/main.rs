@@ -36,6 +36,8 @@ mod interrupted;
 mod list;
 mod manual;
 mod merge;
+#[cfg(feature = "mongodb")]
+mod mongo;
 mod not_stored;
 mod outputs;
 mod page;

@@ -15,7 +15,7 @@ use memchr::{memchr, memrchr};
 
 use super::log::trim;
 use crate::platform::ReadAt as _;
-use crate::session::event::{Body, Event, Prune};
+use crate::session::event::{Body, Event, KeptTurn, Prune};
 use crate::session::fold::{Session, fold_tail};
 use crate::session::id::EventId;
 
@@ -69,7 +69,10 @@ pub(super) fn read_tail(log: &File, len: u64) -> io::Result<Option<Tail>> {
             }
             if seen.is_complete() {
                 let consumed = consumed.unwrap_or(0);
-                let session = seen.into_session(log)?;
+                let session = seen.into_session(|kept| match kept.at {
+                    Some(at) => event_at(log, at),
+                    None => Ok(None),
+                })?;
                 return Ok(session.map(|session| Tail { session, consumed }));
             }
         }
@@ -122,7 +125,7 @@ fn event_at(log: &File, offset: u64) -> io::Result<Option<Event>> {
 
 /// What was seen so far, from the end.
 #[derive(Default)]
-struct Seen {
+pub(in crate::store) struct Seen {
     events: BTreeMap<EventId, Event>,
     horizon: Option<Prune>,
     /// Turns from the horizon on that stand before it in the log.
@@ -135,7 +138,7 @@ struct Seen {
     is_out_of_order: bool,
 }
 
-enum Taken {
+pub(in crate::store) enum Taken {
     Event,
     Nothing,
     Debris,
@@ -154,6 +157,11 @@ impl Seen {
             return Taken::Debris;
         }
         self.has_last_line = true;
+        self.event(event)
+    }
+
+    /// Takes an event that stands before all that were seen.
+    pub(in crate::store) fn event(&mut self, event: Event) -> Taken {
         match (&event.body, &self.horizon) {
             (Body::Prune(prune), None) => self.horizon = Some(prune.clone()),
             (Body::Turn(_), Some(horizon)) if event.id >= horizon.keep_from => {
@@ -181,15 +189,27 @@ impl Seen {
         Taken::Event
     }
 
-    fn is_complete(&self) -> bool {
+    /// Tells whether all is seen that a reader of the context needs.
+    pub(in crate::store) fn is_complete(&self) -> bool {
         self.horizon.as_ref().is_some_and(|horizon| {
             self.kept_turns >= horizon.kept_turns && self.kept_redacts >= horizon.kept_redacts
         })
     }
 
-    /// Returns the session from the horizon on, with the older turns that were kept from where
-    /// the horizon says they stand. `None` where one is not there, or one that is pinned since.
-    fn into_session(mut self, log: &File) -> io::Result<Option<Session>> {
+    /// Tells whether every event that was seen has a lower id than those behind it.
+    pub(in crate::store) fn is_in_order(&self) -> bool {
+        !self.is_out_of_order
+    }
+
+    /// Returns the session from the horizon on, with the older turns that were kept, which `find`
+    /// has. `None` where one is not there, or one that is pinned since.
+    ///
+    /// # Errors
+    /// Those of `find`.
+    pub(in crate::store) fn into_session<E>(
+        mut self,
+        mut find: impl FnMut(&KeptTurn) -> Result<Option<Event>, E>,
+    ) -> Result<Option<Session>, E> {
         let Some(horizon) = self.horizon else {
             return Ok(None);
         };
@@ -197,7 +217,7 @@ impl Seen {
             if self.events.contains_key(&kept.id) {
                 continue;
             }
-            match kept.at.map(|at| event_at(log, at)).transpose()?.flatten() {
+            match find(kept)? {
                 Some(event) if event.id == kept.id => drop(self.events.insert(event.id, event)),
                 _ => return Ok(None),
             }
@@ -212,7 +232,7 @@ impl Seen {
     }
 
     /// Returns the session of a log that was seen to its beginning, if it was in order.
-    fn into_whole_session(self) -> Option<Session> {
+    pub(in crate::store) fn into_whole_session(self) -> Option<Session> {
         if self.is_out_of_order {
             return None;
         }
@@ -228,8 +248,8 @@ impl Seen {
 mod tests {
     use super::*;
     use crate::session::event::Redact;
+    use crate::session::event::Settings;
     use crate::session::event::tests::{event, id, turn};
-    use crate::session::event::{KeptTurn, Settings};
     use crate::session::fold::{Entry, fold};
     use proptest::prelude::*;
     use std::io::Write;

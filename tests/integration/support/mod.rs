@@ -19,6 +19,8 @@ mod document;
 mod env;
 mod gate;
 mod honest;
+#[cfg(feature = "mongodb")]
+pub(crate) mod mongod;
 mod output;
 mod reply;
 mod request;
@@ -50,7 +52,7 @@ pub(crate) use self::{
     schemas::{problems, schema},
     server::{NOBODY_LISTENS, Server},
     terminal::terminal,
-    tools::{is_asked_for, need},
+    tools::{is_asked_for, need, outside},
 };
 
 /// How long anything in a test may take before the test fails.

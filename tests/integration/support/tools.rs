@@ -15,10 +15,14 @@ pub(crate) fn need(tool: &str) -> bool {
     if is_installed(tool) {
         return true;
     }
-    let required = outside("OLLAMA_PROMPT_TEST_TOOLS").is_some_and(|v| v == "required");
-    assert!(!required, "{tool} is required and not installed");
+    assert!(!required(), "{tool} is required and not installed");
     say_skipped(tool);
     false
+}
+
+/// Tells whether a test that cannot do what it is for fails.
+pub(super) fn required() -> bool {
+    outside("OLLAMA_PROMPT_TEST_TOOLS").is_some_and(|v| v == "required")
 }
 
 /// Tells whether a variable asks the tests for something: it is set, and not to `0`.
@@ -37,7 +41,7 @@ pub(super) fn profile() -> Option<OsString> {
     outside("LLVM_PROFILE_FILE")
 }
 
-fn is_installed(tool: &str) -> bool {
+pub(super) fn is_installed(tool: &str) -> bool {
     std::env::split_paths(&search_path()).any(|directory| directory.join(tool).is_file())
 }
 
@@ -45,12 +49,12 @@ fn is_installed(tool: &str) -> bool {
     clippy::disallowed_methods,
     reason = "the one place where tests read the environment they were started in"
 )]
-fn outside(name: &str) -> Option<OsString> {
+pub(crate) fn outside(name: &str) -> Option<OsString> {
     std::env::var_os(name)
 }
 
 #[expect(clippy::print_stderr, reason = "a skipped test must be seen")]
-fn say_skipped(tool: &str) {
+pub(super) fn say_skipped(tool: &str) {
     eprintln!("SKIPPED: needs {tool}");
 }
 

@@ -1,0 +1,83 @@
+//! The context of a session, read from its end, so that a turn costs its context and not its
+//! history.
+//!
+//! The newest horizon says how many turns from it on stand before it; whoever has these and what
+//! follows has the context. Anything out of the usual (a merge brought older events, a turn that is
+//! pinned since) is for the whole reading.
+
+use super::journal::Position;
+use super::{MongoStore, at_once, events_of};
+use crate::error::Result;
+use crate::session::event::{Event, KeptTurn};
+use crate::session::id::SessionId;
+use crate::store::files::tail::{Seen, Taken};
+use crate::store::snapshot::{Mark, Snapshot};
+
+/// How many documents are read at first; then always as many as before.
+const FIRST: i64 = 32;
+
+/// Reads the end of a session. `None` where it takes the whole, or there is none.
+///
+/// # Errors
+/// `store_*`.
+pub(super) fn read(store: &MongoStore, id: SessionId) -> Result<Option<Snapshot>> {
+    let mut seen = Seen::default();
+    let mut end: Option<Position> = None;
+    let (mut below, mut limit) = (i64::from(u32::MAX), FIRST);
+    loop {
+        let documents = store.journal.read_below(id, below, limit, &mut at_once())?;
+        let is_all = (documents.len() as i64) < limit;
+        for document in &documents {
+            if document.closed.is_some() {
+                return Ok(whole(seen, end));
+            }
+            end.get_or_insert(document.at);
+            below = document.at.n;
+            let events = events_of(std::slice::from_ref(document));
+            if !events.damage.is_empty() {
+                return Ok(None);
+            }
+            for entry in events.entries.into_iter().rev() {
+                if !matches!(seen.event(entry.event), Taken::Event) {
+                    return Ok(None);
+                }
+                if seen.is_complete() {
+                    if !seen.is_in_order() {
+                        return Ok(None);
+                    }
+                    let session = seen.into_session(|kept| find(store, id, kept))?;
+                    return Ok(session.map(|session| Snapshot {
+                        session,
+                        mark: end.map(Mark::new),
+                        ..Snapshot::default()
+                    }));
+                }
+            }
+        }
+        if is_all {
+            return Ok(whole(seen, end));
+        }
+        limit *= 2;
+    }
+}
+
+/// Returns the session that was seen to its beginning.
+fn whole(seen: Seen, end: Option<Position>) -> Option<Snapshot> {
+    let session = seen.into_whole_session()?;
+    session.created.is_some().then(|| Snapshot {
+        session,
+        mark: end.map(Mark::new),
+        ..Snapshot::default()
+    })
+}
+
+/// Finds a turn that a horizon kept where it stands.
+fn find(store: &MongoStore, id: SessionId, kept: &KeptTurn) -> Result<Option<Event>> {
+    let Some(at) = kept.at else {
+        return Ok(None);
+    };
+    let document = store.journal.document_at(id, at, &mut at_once())?;
+    let entries = document.map(|document| events_of(&[document]).entries);
+    let events = entries.into_iter().flatten().map(|entry| entry.event);
+    Ok(events.into_iter().find(|event| event.id == kept.id))
+}
