@@ -103,6 +103,13 @@ warnings! {
         /// Why.
         cause: String,
     } = "session {session} is not merged: {cause}";
+    /// A session was not copied.
+    NotCopied {
+        /// The session.
+        session: SessionId,
+        /// Why.
+        cause: String,
+    } = "session {session} is not copied: {cause}";
     /// Locks do not work where the store is.
     NoLocks = "locks do not work on the file system of the store: turns are kept, their order may not be";
     /// Older turns left the context with this one.

@@ -27,7 +27,7 @@ pub(super) struct Display {
     /// SHAPE is turn, list, info, message (a line of session show --output jsonl), found, found-in,
     /// found-session (lines of session search), stats, error, event, chunk (a line of --output jsonl
     /// but the last), seen (a line of session watch), plan (--dry-run), sent (the context of a past
-    /// turn), purged, compacted, verified, merged, imported, exported (the report of a session
+    /// turn), purged, compacted, verified, merged, copied, imported, exported (the report of a session
     /// export), forked, drafts, cleared, pinned, pruned, reindexed, updated, retracted, redacted,
     /// cleanup (a line of it), templates, template, template-saved or templates-deleted.
     #[arg(
@@ -113,6 +113,8 @@ pub enum Shape {
     Verified,
     /// `session merge`.
     Merged,
+    /// `session copy`.
+    Copied,
     /// `session import`.
     Imported,
     /// `session export --out`.
@@ -170,6 +172,7 @@ impl Shape {
             Self::Compacted => "compacted",
             Self::Verified => "verified",
             Self::Merged => "merged",
+            Self::Copied => "copied",
             Self::Imported => "imported",
             Self::Exported => "exported",
             Self::Forked => "forked",

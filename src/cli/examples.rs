@@ -133,6 +133,10 @@ pub(super) const MERGE: &str = "\
 Examples:
   cp -r ~/.ollama-prompt backup && ollama-prompt session merge backup";
 
+pub(super) const COPY: &str = "\
+Examples:
+  ollama-prompt session copy --to backup";
+
 pub(super) const IMPORT: &str = "\
 Examples:
   ollama-prompt session import conversations.json

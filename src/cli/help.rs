@@ -34,7 +34,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
     ),
     (
         "Keep and move",
-        &["verify", "reindex", "merge", "import", "export"],
+        &["verify", "reindex", "merge", "copy", "import", "export"],
     ),
 ];
 

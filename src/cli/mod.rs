@@ -45,7 +45,7 @@ pub use house::{Cleanup, Condition, Redact, Retract, Sought, Update};
 pub use manual::verbs;
 pub use options::in_force;
 pub use templates::{Begin, Save, Templates};
-pub use transfer::{Export, ExportForm, Import};
+pub use transfer::{Copying, Export, ExportForm, Import};
 pub use typed::Typed;
 
 use self::misspelt::misspelt;
@@ -116,6 +116,8 @@ pub enum Command {
         /// Whether sessions that were purged here come back.
         include_purged: bool,
     },
+    /// Sessions that are to be in another store as well.
+    Copy(Copying),
     /// Sessions for other programs and for people.
     Export(Export),
     /// Conversations of other programs, and exports of this one.

@@ -11,7 +11,7 @@ use super::find::{List, Search, Show, Stats, session_of};
 use super::guarantees::expected;
 use super::help::WHICH;
 use super::house::{RedactArgs, RetractArgs, UpdateArgs};
-use super::transfer::{TypedExport, TypedImport};
+use super::transfer::{TypedCopy, TypedExport, TypedImport};
 use super::typed::{TypedStrategy, context_tokens, session_ref};
 use super::{Command, DAY, Env, Guarantees, Purge, Selection, Server, age, duration, usage};
 use crate::error::{Error, Result};
@@ -99,6 +99,11 @@ pub(super) enum Verb {
     /// Merging twice adds nothing.
     #[command(after_long_help = examples::MERGE)]
     Merge(Merge),
+    /// Put sessions into another store as well
+    ///
+    /// Either is a directory or a database. Copying again copies the rest.
+    #[command(after_long_help = examples::COPY)]
+    Copy(TypedCopy),
     /// Bring in conversations of other programs, and exports
     ///
     /// Importing twice adds nothing.
@@ -415,6 +420,7 @@ impl Verb {
                 dir: merge.dir.clone(),
                 include_purged: merge.include_purged,
             }),
+            Self::Copy(copy) => copy.command(),
             Self::Export(export) => export.command(),
             Self::Import(import) => import.command(env),
             Self::Show(show) => show.command(),

@@ -1,5 +1,7 @@
-//! `session export` and `session import`: what goes out and comes in, as it is typed.
+//! `session export`, `session import` and `session copy`: what goes out and comes in, as it is
+//! typed.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -10,6 +12,7 @@ use super::{Command, Env, Selection};
 use crate::error::Result;
 use crate::import::Kind;
 use crate::session::id::SessionRef;
+use crate::store::{Location, Uri};
 
 /// The form in which sessions leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -162,6 +165,88 @@ impl TypedImport {
             dry_run: self.dry_run,
             max_context_tokens: defaults.budget(),
             known_places: env.old_databases(),
+        }))
+    }
+}
+
+/// Sessions that are to be in another store as well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Copying {
+    /// The store they are in; the usual one where absent.
+    pub from: Option<Location>,
+    /// The store they are to be in; the usual one where absent.
+    pub to: Option<Location>,
+    /// Which sessions.
+    pub sessions: Selection,
+    /// Whether sessions that were purged there come back.
+    pub include_purged: bool,
+}
+
+/// A store, as it is typed. An address may have a password in it.
+#[derive(Clone)]
+struct TypedPlace(String);
+
+impl fmt::Debug for TypedPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TypedPlace")
+    }
+}
+
+impl From<String> for TypedPlace {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl TypedPlace {
+    fn location(&self, flag: &str) -> Result<Location> {
+        if !self.0.contains("://") {
+            return Ok(Location::Files(PathBuf::from(&self.0)));
+        }
+        let uri = Uri::new(self.0.clone());
+        uri.map(Location::Database).map_err(|why| {
+            super::usage(format!("{flag} cannot be used: {why}"))
+                .hint("a store is a directory, or mongodb://HOST/DATABASE")
+        })
+    }
+}
+
+/// `session copy`, as it is typed.
+#[derive(Debug, Args)]
+pub(super) struct TypedCopy {
+    /// The sessions; all of them if none is given
+    #[arg(value_name = "ID")]
+    ids: Vec<String>,
+    /// The store they are in [default: the usual one]
+    ///
+    /// A directory, or the address of a database: mongodb://HOST/DATABASE. Others can see what is
+    /// typed, so an address with a password is better in OLLAMA_PROMPT_DB_URI.
+    #[arg(long, value_name = "URI|DIR", required_unless_present = "to")]
+    from: Option<TypedPlace>,
+    /// The store they go to [default: the usual one]
+    ///
+    /// As above.
+    #[arg(long, value_name = "URI|DIR")]
+    to: Option<TypedPlace>,
+    /// Bring back sessions that were purged there
+    #[arg(long)]
+    include_purged: bool,
+}
+
+impl TypedCopy {
+    pub(super) fn command(&self) -> Result<Command> {
+        let place = |place: &Option<TypedPlace>, flag: &str| {
+            place.as_ref().map(|place| place.location(flag)).transpose()
+        };
+        Ok(Command::Copy(Copying {
+            from: place(&self.from, "--from")?,
+            to: place(&self.to, "--to")?,
+            sessions: if self.ids.is_empty() {
+                Selection::All
+            } else {
+                Selection::These(session_refs(&self.ids)?)
+            },
+            include_purged: self.include_purged,
         }))
     }
 }

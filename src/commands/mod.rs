@@ -6,6 +6,7 @@ mod ask;
 mod cleanup;
 mod compact;
 mod context;
+mod copy;
 mod drafts;
 mod exchange;
 mod export;
@@ -99,6 +100,7 @@ pub fn run(
             dir,
             include_purged,
         } => merge::run(dir, *include_purged, progress, invocation),
+        Command::Copy(copying) => copy::run(copying, progress, invocation),
         Command::Export(export) => export::run(export, invocation),
         Command::Import(import) => import::run(import, progress, invocation),
         Command::Reindex => list::reindex(progress, invocation),

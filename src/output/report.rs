@@ -4,9 +4,9 @@ use std::fmt::Debug;
 use std::ops::ControlFlow;
 
 use super::{
-    Cleared, Compactions, DraftList, ExportReport, Forked, ImportReport, MergeReport, Page, Pinned,
-    PlanReport, Pruned, Purged, Redactions, Reindexed, Retracted, SentReport, TemplateInfo,
-    TemplateSaved, TemplatesDeleted, Updates, Verified,
+    Cleared, Compactions, CopyReport, DraftList, ExportReport, Forked, ImportReport, MergeReport,
+    Page, Pinned, PlanReport, Pruned, Purged, Redactions, Reindexed, Retracted, SentReport,
+    TemplateInfo, TemplateSaved, TemplatesDeleted, Updates, Verified,
 };
 use crate::cli::Output;
 use crate::error::Result;
@@ -70,6 +70,7 @@ macro_rules! reports {
 reports!(
     Cleared,
     Compactions,
+    CopyReport,
     DraftList,
     ExportReport,
     ImportReport,

@@ -13,10 +13,10 @@ use serde_json::Value;
 
 use super::found::{Found, FoundIn, FoundSession};
 use super::{
-    CleanupLine, Cleared, Compactions, DraftList, ExportReport, Forked, ImportReport, MergeReport,
-    Piece, Pinned, PlanReport, Pruned, Purged, Redactions, Reindexed, Report, Retracted,
-    SaidMessage, Seen, SentReport, SessionInfo, SessionList, Stats, TemplateInfo, TemplateList,
-    TemplateSaved, TemplatesDeleted, TurnReport, Updates, Verified,
+    CleanupLine, Cleared, Compactions, CopyReport, DraftList, ExportReport, Forked, ImportReport,
+    MergeReport, Piece, Pinned, PlanReport, Pruned, Purged, Redactions, Reindexed, Report,
+    Retracted, SaidMessage, Seen, SentReport, SessionInfo, SessionList, Stats, TemplateInfo,
+    TemplateList, TemplateSaved, TemplatesDeleted, TurnReport, Updates, Verified,
 };
 use crate::cli::Shape;
 use crate::error;
@@ -50,6 +50,7 @@ impl Described {
             Shape::Compacted => written::<Compactions>(),
             Shape::Verified => written::<Verified>(),
             Shape::Merged => written::<MergeReport>(),
+            Shape::Copied => written::<CopyReport>(),
             Shape::Imported => written::<ImportReport>(),
             Shape::Exported => written::<ExportReport>(),
             Shape::Forked => written::<Forked>(),

@@ -57,6 +57,30 @@ pub struct ImportReport {
     pub warnings: Vec<String>,
 }
 
+/// `session copy`.
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
+pub struct CopyReport {
+    /// Where from; of an address hosts and database.
+    pub from: String,
+    /// Where to.
+    pub to: String,
+    /// How many sessions were not there.
+    pub sessions_added: usize,
+    /// How many sessions got events.
+    pub sessions_changed: usize,
+    /// How many sessions had all of it.
+    pub sessions_unchanged: usize,
+    /// How many events were added.
+    pub events_added: u64,
+    /// How many blobs the sessions have that were gone through.
+    pub blobs: u64,
+    /// Sessions that were purged there and are left out.
+    pub skipped_purged: Vec<SessionId>,
+    /// What is worth telling.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
 /// A file that was read.
 #[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct ImportedSource {

@@ -13,6 +13,7 @@ mod config;
 mod context;
 mod contract;
 mod copies;
+mod copy;
 mod costs;
 mod crash;
 mod damage;

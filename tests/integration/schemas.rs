@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::{NOBODY_LISTENS, Reply, TestEnv, problems, schema};
 
-const SHAPES: [&str; 34] = [
+const SHAPES: [&str; 35] = [
     "turn",
     "chunk",
     "list",
@@ -25,6 +25,7 @@ const SHAPES: [&str; 34] = [
     "compacted",
     "verified",
     "merged",
+    "copied",
     "imported",
     "exported",
     "drafts",

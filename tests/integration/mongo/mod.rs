@@ -1,6 +1,7 @@
 //! A MongoDB server as the place of the store: what is promised of files holds of it as well, on a
 //! replica set and on a server by itself.
 
+mod copy;
 mod failures;
 mod journal;
 mod program;

@@ -156,6 +156,7 @@ fn shape_of(args: &[OsString]) -> Option<&'static str> {
             "verify" => Some("verified"),
             "reindex" => Some("reindexed"),
             "merge" => Some("merged"),
+            "copy" => Some("copied"),
             "import" => Some("imported"),
             "export" if has("--out") => Some("exported"),
             "update" => Some("updated"),
