@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Instant;
@@ -468,6 +469,13 @@ struct Caller {
 
 impl Caller {
     fn start(acts: Vec<Act>, prefix: &str, stuck: bool) -> Self {
+        use crate::platform::Signal;
+
+        // What the tests were told to ignore, the caller would ignore as well; what is handled it does not inherit.
+        let heard: Vec<Signal> = Signal::unignored().collect();
+        for signal in Signal::ALL.iter().filter(|signal| !heard.contains(signal)) {
+            signal.sets(&Arc::default()).expect("a handler");
+        }
         let server = Server::new(acts);
         let process = std::process::Command::new("sh")
             .args(["-c", &format!("{prefix} exec \"$@\""), "sh"])

@@ -4,7 +4,10 @@ use std::ffi::{OsStr, OsString};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Once};
 use std::thread;
+
+use ollama_prompt::platform::Signal;
 
 use super::env::TestEnv;
 use super::output::Output;
@@ -165,6 +168,7 @@ impl<'env> Run<'env> {
     }
 
     fn command(&mut self) -> Command {
+        hear_signals();
         let mut words = self.through.iter().cloned().chain([PROGRAM.into()]);
         let mut command = Command::new(words.next().unwrap_or_default());
         command
@@ -211,4 +215,17 @@ fn quoted(word: &OsStr) -> String {
         return text.into_owned();
     }
     format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// Has signals do in what is started from here what they do from a terminal, also where the tests
+/// themselves were told to ignore some, by `nohup` or a shell's `&`: a program inherits what is
+/// ignored, and not what is handled.
+fn hear_signals() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let heard: Vec<Signal> = Signal::unignored().collect();
+        for signal in Signal::ALL.iter().filter(|signal| !heard.contains(signal)) {
+            signal.sets(&Arc::default()).expect("a handler");
+        }
+    });
 }
