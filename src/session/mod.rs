@@ -10,6 +10,7 @@ pub mod importance;
 pub mod pattern;
 pub mod redact;
 pub mod seek;
+pub mod seen;
 pub mod summary;
 pub mod template;
 pub mod usage;

@@ -34,7 +34,7 @@ mod repair;
 mod replace;
 mod search;
 mod sweep;
-pub(in crate::store) mod tail;
+mod tail;
 mod verify;
 
 pub use dir::{Access, Dir, Doing, Trust};

@@ -7,7 +7,6 @@
 //! (a line that is no event, an id twice, a last line in another place) is for the whole reading
 //! of `read.rs`, and after that the next append puts the log in place again.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 
@@ -15,9 +14,9 @@ use memchr::{memchr, memrchr};
 
 use super::log::trim;
 use crate::platform::ReadAt as _;
-use crate::session::event::{Body, Event, KeptTurn, Prune};
-use crate::session::fold::{Session, fold_tail};
-use crate::session::id::EventId;
+use crate::session::event::Event;
+use crate::session::fold::Session;
+use crate::session::seen::Seen;
 
 /// How much is read at first, in bytes; each further piece is as large as all before it.
 const FIRST_PIECE: u64 = 64 << 10;
@@ -39,18 +38,18 @@ pub(super) struct Tail {
 /// # Errors
 /// As the system says.
 pub(super) fn read_tail(log: &File, len: u64) -> io::Result<Option<Tail>> {
-    let mut seen = Seen::default();
+    let mut lines = Lines::default();
     let mut consumed = None;
-    let (mut start, mut lines) = (len, Vec::new());
+    let (mut start, mut rest) = (len, Vec::new());
     while start > 0 {
         let size = (len - start).max(FIRST_PIECE).min(start);
         start -= size;
         let mut piece = vec![0; usize::try_from(size).expect("a log fits the address space")];
         log.read_exact_at(&mut piece, start)?;
         // The line the last piece began in the middle of is whole now.
-        piece.append(&mut lines);
+        piece.append(&mut rest);
         let Some(whole) = whole_lines(&piece, start) else {
-            lines = piece;
+            rest = piece;
             continue;
         };
         let after_last = piece
@@ -61,15 +60,15 @@ pub(super) fn read_tail(log: &File, len: u64) -> io::Result<Option<Tail>> {
         consumed.get_or_insert(start + after_last as u64);
         for (offset, line) in backwards(&piece, whole) {
             let unfinished = first && offset >= after_last;
-            match seen.line(line, start + offset as u64) {
+            match lines.line(line, start + offset as u64) {
                 Taken::Event | Taken::Nothing => {}
                 // What is being written, or was cut short, is passed over.
                 Taken::Debris if unfinished => {}
                 Taken::Debris => return Ok(None),
             }
-            if seen.is_complete() {
+            if lines.seen.is_complete() {
                 let consumed = consumed.unwrap_or(0);
-                let session = seen.into_session(|kept| match kept.at {
+                let session = lines.seen.into_session(|kept| match kept.at {
                     Some(at) => event_at(log, at),
                     None => Ok(None),
                 })?;
@@ -77,10 +76,11 @@ pub(super) fn read_tail(log: &File, len: u64) -> io::Result<Option<Tail>> {
             }
         }
         piece.truncate(whole);
-        lines = piece;
+        rest = piece;
     }
     let consumed = consumed.unwrap_or(0);
-    Ok(seen
+    Ok(lines
+        .seen
         .into_whole_session()
         .map(|session| Tail { session, consumed }))
 }
@@ -123,28 +123,20 @@ fn event_at(log: &File, offset: u64) -> io::Result<Option<Event>> {
     }
 }
 
-/// What was seen so far, from the end.
+/// Lines as they are seen, from the last one of a log.
 #[derive(Default)]
-pub(in crate::store) struct Seen {
-    events: BTreeMap<EventId, Event>,
-    horizon: Option<Prune>,
-    /// Turns from the horizon on that stand before it in the log.
-    kept_turns: u64,
-    /// Redactions, of turns from the horizon on, that stand before it in the log.
-    kept_redacts: u64,
-    /// Turns that were retracted before the horizon was written: it does not count them as kept.
-    retracted: BTreeSet<EventId>,
-    has_last_line: bool,
-    is_out_of_order: bool,
+struct Lines {
+    seen: Seen,
+    has_last: bool,
 }
 
-pub(in crate::store) enum Taken {
+enum Taken {
     Event,
     Nothing,
     Debris,
 }
 
-impl Seen {
+impl Lines {
     fn line(&mut self, line: &[u8], offset: u64) -> Taken {
         let trimmed = trim(line);
         if trimmed.is_empty() {
@@ -153,106 +145,30 @@ impl Seen {
         let Ok(event) = Event::from_slice(trimmed) else {
             return Taken::Debris;
         };
-        if !self.has_last_line && event.at != Some(offset) {
+        if !self.has_last && event.at != Some(offset) {
             return Taken::Debris;
         }
-        self.has_last_line = true;
-        self.event(event)
-    }
-
-    /// Takes an event that stands before all that were seen.
-    pub(in crate::store) fn event(&mut self, event: Event) -> Taken {
-        match (&event.body, &self.horizon) {
-            (Body::Prune(prune), None) => self.horizon = Some(prune.clone()),
-            (Body::Turn(_), Some(horizon)) if event.id >= horizon.keep_from => {
-                self.kept_turns += u64::from(!self.retracted.contains(&event.id));
-            }
-            (Body::Redact(redact), Some(horizon)) if horizon.holds(redact.turn) => {
-                self.kept_redacts += 1;
-                let is_new = redact.is_whole() && self.retracted.insert(redact.turn);
-                let is_counted = redact.turn >= horizon.keep_from;
-                // A log in another order may have the turn behind its retraction.
-                if is_new && is_counted && self.events.contains_key(&redact.turn) {
-                    self.kept_turns = self.kept_turns.saturating_sub(1);
-                }
-            }
-            _ => {}
+        self.has_last = true;
+        if self.seen.take(event) {
+            Taken::Event
+        } else {
+            Taken::Debris
         }
-        let before_all = self
-            .events
-            .first_key_value()
-            .is_none_or(|(first, _)| event.id < *first);
-        self.is_out_of_order |= !before_all;
-        if self.events.insert(event.id, event).is_some() {
-            return Taken::Debris;
-        }
-        Taken::Event
-    }
-
-    /// Tells whether all is seen that a reader of the context needs.
-    pub(in crate::store) fn is_complete(&self) -> bool {
-        self.horizon.as_ref().is_some_and(|horizon| {
-            self.kept_turns >= horizon.kept_turns && self.kept_redacts >= horizon.kept_redacts
-        })
-    }
-
-    /// Tells whether every event that was seen has a lower id than those behind it.
-    pub(in crate::store) fn is_in_order(&self) -> bool {
-        !self.is_out_of_order
-    }
-
-    /// Returns the session from the horizon on, with the older turns that were kept, which `find`
-    /// has. `None` where one is not there, or one that is pinned since.
-    ///
-    /// # Errors
-    /// Those of `find`.
-    pub(in crate::store) fn into_session<E>(
-        mut self,
-        mut find: impl FnMut(&KeptTurn) -> Result<Option<Event>, E>,
-    ) -> Result<Option<Session>, E> {
-        let Some(horizon) = self.horizon else {
-            return Ok(None);
-        };
-        for kept in &horizon.keep {
-            if self.events.contains_key(&kept.id) {
-                continue;
-            }
-            match find(kept)? {
-                Some(event) if event.id == kept.id => drop(self.events.insert(event.id, event)),
-                _ => return Ok(None),
-            }
-        }
-        let session = fold_tail(&horizon, self.events.into_values());
-        let mut pinned = session.settings.pins.iter().filter(|(_, pinned)| **pinned);
-        let has_all = pinned.all(|(id, _)| {
-            let is_said = session.turns.iter().any(|said| said.id == *id);
-            is_said || session.retracted.contains_key(id)
-        });
-        Ok(has_all.then_some(session))
-    }
-
-    /// Returns the session of a log that was seen to its beginning, if it was in order.
-    pub(in crate::store) fn into_whole_session(self) -> Option<Session> {
-        if self.is_out_of_order {
-            return None;
-        }
-        let mut session = Session::default();
-        self.events
-            .into_values()
-            .for_each(|event| session.apply(event));
-        Some(session)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::event::Redact;
-    use crate::session::event::Settings;
-    use crate::session::event::tests::{event, id, turn};
-    use crate::session::fold::{Entry, fold};
-    use proptest::prelude::*;
+    use std::collections::BTreeMap;
     use std::io::Write;
+
+    use proptest::prelude::*;
+
+    use crate::session::event::tests::{event, id, turn};
+    use crate::session::event::{Body, KeptTurn, Prune, Redact, Settings};
+    use crate::session::fold::{Entry, fold};
+    use crate::session::id::EventId;
 
     /// Writes a log as appends would.
     fn log(events: Vec<Event>) -> (File, u64) {

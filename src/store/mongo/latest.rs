@@ -10,7 +10,7 @@ use super::{MongoStore, at_once, events_of};
 use crate::error::Result;
 use crate::session::event::{Event, KeptTurn};
 use crate::session::id::SessionId;
-use crate::store::files::tail::{Seen, Taken};
+use crate::session::seen::Seen;
 use crate::store::snapshot::{Mark, Snapshot};
 
 /// How many documents are read at first; then always as many as before.
@@ -38,7 +38,7 @@ pub(super) fn read(store: &MongoStore, id: SessionId) -> Result<Option<Snapshot>
                 return Ok(None);
             }
             for entry in events.entries.into_iter().rev() {
-                if !matches!(seen.event(entry.event), Taken::Event) {
+                if !seen.take(entry.event) {
                     return Ok(None);
                 }
                 if seen.is_complete() {
