@@ -100,3 +100,19 @@ pub struct SkippedItem {
     /// Why.
     pub why: String,
 }
+
+/// `session merge`.
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize)]
+pub struct MergeReport {
+    /// How many sessions were not here.
+    pub sessions_added: usize,
+    /// How many sessions got events.
+    pub sessions_changed: usize,
+    /// How many events were added, those of new sessions included.
+    pub events_added: u64,
+    /// Sessions that were purged here and are left out.
+    pub skipped_purged: Vec<SessionId>,
+    /// What is worth telling.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}

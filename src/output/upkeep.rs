@@ -1,4 +1,5 @@
-//! The shapes of what is printed about the state of the store: what verify found, drafts.
+//! The shapes of what is printed about the state of the store: what verify found, drafts,
+//! what was removed and rewritten.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -8,6 +9,7 @@ use serde_json::{Map, Value};
 use crate::json;
 use crate::session::event::Timestamp;
 use crate::session::id::{EventId, SessionId};
+use crate::store::compact::Compacted;
 
 /// `session verify`.
 #[derive(Debug, Clone, PartialEq, JsonSchema, Serialize)]
@@ -137,4 +139,96 @@ impl Seen {
         let event = RawValue::from_string(text).expect("an event that was read is JSON");
         Self { session_id, event }
     }
+}
+
+/// `--purge`, `session purge` and `session delete`.
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize)]
+pub struct Purged {
+    /// Whether this is what would have happened: nothing was removed.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
+    /// How many sessions are gone.
+    pub removed: usize,
+    /// The same as a sentence.
+    pub message: String,
+    /// Their ids.
+    pub sessions: Vec<SessionId>,
+    /// Bytes of their files.
+    pub bytes_freed: u64,
+    /// What is worth telling.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// `session compact`.
+#[derive(Debug, Clone, Default, PartialEq, JsonSchema, Serialize)]
+pub struct Compactions {
+    /// The sessions that were rewritten.
+    pub compacted: Vec<CompactedSession>,
+    /// How many had nothing to be rewritten for.
+    pub unchanged: usize,
+    /// Bytes all of them are smaller by.
+    pub bytes_freed: u64,
+    /// What is worth telling.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+impl Compactions {
+    /// Adds a session.
+    pub fn add(&mut self, session: CompactedSession) {
+        self.bytes_freed += session.bytes_before.saturating_sub(session.bytes_after);
+        self.compacted.push(session);
+    }
+}
+
+/// A session that was rewritten.
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize)]
+pub struct CompactedSession {
+    /// Its id.
+    pub session_id: SessionId,
+    /// Bytes of its files before.
+    pub bytes_before: u64,
+    /// And after.
+    pub bytes_after: u64,
+    /// Lines whose id another line had.
+    pub dropped_duplicates: u64,
+    /// Turns that are not in the history any more.
+    pub dropped_turns: u64,
+    /// The file in its directory that has what was no event.
+    pub damaged_bytes_moved_to: Option<String>,
+}
+
+impl CompactedSession {
+    /// Makes the report of a session.
+    #[must_use]
+    pub fn new(session_id: SessionId, compacted: Compacted) -> Self {
+        let Compacted {
+            bytes_before,
+            bytes_after,
+            dropped_duplicates,
+            dropped_turns,
+            damaged_bytes_moved_to,
+        } = compacted;
+        Self {
+            session_id,
+            bytes_before,
+            bytes_after,
+            dropped_duplicates,
+            dropped_turns,
+            damaged_bytes_moved_to,
+        }
+    }
+}
+
+/// `session reindex`.
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize)]
+pub struct Reindexed {
+    /// How many sessions the index has.
+    pub sessions: usize,
+    /// Bytes of the index.
+    pub bytes: u64,
+    /// What is worth telling.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }

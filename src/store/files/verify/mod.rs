@@ -5,36 +5,37 @@
 //! at 48 bytes each. A [`Kind`] is either a problem, which `repair.rs` can put right if anything
 //! can, or something that is good to know and right as it is: readers are built for it.
 
-use std::collections::BTreeSet;
-use std::collections::hash_map::DefaultHasher;
-use std::fs::File;
-use std::hash::{Hash, Hasher};
-use std::io::{self, BufRead as _, BufReader, Read as _};
+mod outvoted;
+mod reader;
+mod receipts;
 
-use serde::Deserialize;
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io;
+
+pub(super) use outvoted::outvoted;
+use reader::LogReader;
+pub(super) use receipts::read_receipts;
 
 use super::FileStore;
-use super::dir::{Access, Dir, not_a_file};
+use super::dir::{Access, Dir};
 use super::layout::{
     BLOBS, DAMAGED, DIRECTORY_MODE, DRAFT_SUFFIX, FILE_MODE, LOCKS, LOG, OPEN, PURGED, SESSIONS,
     TEMPORARY, TRASH, is_log_name,
 };
-use super::log::{Damage, FromStart, Scanned, Sink, scan, trim};
+use super::log::{Damage, FromStart, Scanned, scan};
 use crate::digest::sha256_of_all_in;
 use crate::error::Result;
-use crate::platform::{FileKind, ReadAt as _, Stat, user};
+use crate::platform::{FileKind, Stat, user};
 use crate::progress::Steps;
-use crate::session::event::{Body, Event, Timestamp, VERSION};
-use crate::session::id::{EventId, SessionId};
+use crate::session::event::Timestamp;
+use crate::session::id::SessionId;
 use crate::store::Store as _;
 use crate::store::blobs::is_blob_name;
 use crate::store::verify::{Finding, Kind, Report};
 
 /// How far ahead of this clock an id may be before that is worth telling.
 const FAR_AHEAD_MS: u64 = 24 * 60 * 60 * 1000;
-
-/// The longest receipt that is read.
-const LONGEST_RECEIPT: u64 = 1 << 20;
 
 /// Verifies the sessions that are named, or with `None` the whole store.
 ///
@@ -424,248 +425,6 @@ fn kind_of(stat: &Stat) -> &'static str {
         FileKind::Socket => "a socket",
         FileKind::Device => "a device",
         FileKind::Unknown => "something unknown",
-    }
-}
-
-/// Takes note of what is to tell of one log.
-struct LogReader {
-    place: Place,
-    now: Timestamp,
-    findings: Vec<Finding>,
-    events: u64,
-    /// Whether every id is higher than the one before.
-    in_order: bool,
-    last: Option<EventId>,
-    /// The first event of each of these, and how many there are.
-    out_of_place: Option<(Damage, u64)>,
-    future: Option<(Damage, u64)>,
-    newer: Option<(Damage, u64)>,
-    damage: Option<Damage>,
-    /// The blobs its turns name.
-    blobs: BTreeSet<String>,
-}
-
-impl LogReader {
-    fn new(place: Place, now: Timestamp) -> Self {
-        Self {
-            place,
-            now,
-            findings: Vec::new(),
-            events: 0,
-            in_order: true,
-            last: None,
-            out_of_place: None,
-            future: None,
-            newer: None,
-            damage: None,
-            blobs: BTreeSet::new(),
-        }
-    }
-
-    /// Tells the stretch of damage that has ended: one finding, however many lines it has.
-    fn tell_damage(&mut self) {
-        if let Some(damage) = self.damage.take() {
-            let finding = self
-                .place
-                .found_at(Kind::DamagedLine, &damage, "no event: passed over");
-            self.findings.push(finding);
-        }
-    }
-
-    fn end(&mut self, scanned: &Scanned) -> Vec<Finding> {
-        self.tell_damage();
-        let notes = [
-            (
-                Kind::OutOfPlace,
-                self.out_of_place.take(),
-                "not where they were written, this one first: merged, edited or compacted",
-            ),
-            (
-                Kind::FutureId,
-                self.future.take(),
-                "dated more than a day ahead of this clock, this one first; their order holds",
-            ),
-            (
-                Kind::NewerVersion,
-                self.newer.take(),
-                "written by a newer program, this one first: this one reads and does not append",
-            ),
-        ];
-        for (kind, noted, what) in notes {
-            if let Some((first, count)) = noted {
-                let events = if count == 1 { "event" } else { "events" };
-                let message = format!("{count} {events} {what}");
-                self.findings
-                    .push(self.place.found_at(kind, &first, message));
-            }
-        }
-        if let Some(torn) = &scanned.torn {
-            self.findings
-                .push(self.place.found_at(Kind::TornTail, torn, UNFINISHED));
-        }
-        std::mem::take(&mut self.findings)
-    }
-}
-
-impl Sink for LogReader {
-    fn event(&mut self, event: Event, raw: &[u8], offset: u64) {
-        self.events += 1;
-        self.in_order &= self.last.is_none_or(|last| last < event.id);
-        self.last = Some(event.id);
-        if let Body::Turn(turn) = &event.body {
-            let names = turn.blobs.iter().map(|blob| blob.sha256.clone());
-            self.blobs.extend(names);
-        }
-        let here = Damage {
-            offset,
-            bytes: raw.len() as u64,
-        };
-        let note = |noted: &mut Option<(Damage, u64)>, holds: bool| {
-            if holds {
-                noted.get_or_insert_with(|| (here.clone(), 0)).1 += 1;
-            }
-        };
-        note(&mut self.out_of_place, event.at != Some(offset));
-        let ahead = event.id.timestamp_ms() > self.now.as_ms() + FAR_AHEAD_MS;
-        note(&mut self.future, ahead);
-        note(&mut self.newer, event.v > VERSION);
-    }
-
-    fn damage(&mut self, damage: Damage) {
-        match &mut self.damage {
-            Some(before) if before.offset + before.bytes == damage.offset => {
-                before.bytes += damage.bytes;
-            }
-            _ => {
-                self.tell_damage();
-                self.damage = Some(damage);
-            }
-        }
-    }
-}
-
-/// Returns the events that lose against another one of the same id, with the number of their log:
-/// those the fold passes over.
-pub(super) fn outvoted(logs: &[&File]) -> io::Result<Vec<(usize, Damage)>> {
-    let mut seen = Vec::new();
-    for (log, file) in logs.iter().enumerate() {
-        let mut sink = Stands {
-            log,
-            seen: &mut seen,
-        };
-        scan(FromStart::of(file), 0, &mut sink)?;
-    }
-    seen.sort_unstable_by_key(|stand| (stand.id, stand.hash));
-    let mut outvoted = Vec::new();
-    for same_id in seen.chunk_by(|a, b| a.id == b.id) {
-        let mut versions = same_id.chunk_by(|a, b| a.hash == b.hash);
-        let (Some(first), Some(second)) = (versions.next(), versions.next()) else {
-            continue;
-        };
-        let mut greatest = (first[0].read(logs)?, first[0].hash);
-        for version in std::iter::once(second).chain(versions) {
-            greatest = greatest.max((version[0].read(logs)?, version[0].hash));
-        }
-        let losers = same_id.iter().filter(|stand| stand.hash != greatest.1);
-        outvoted.extend(losers.map(|stand| (stand.log, stand.place())));
-    }
-    outvoted.sort_unstable_by_key(|(log, damage)| (*log, damage.offset));
-    Ok(outvoted)
-}
-
-/// Where an event stands, and what tells it from another of its id.
-struct Stand {
-    id: EventId,
-    hash: u64,
-    offset: u64,
-    bytes: u32,
-    log: usize,
-}
-
-impl Stand {
-    fn place(&self) -> Damage {
-        Damage {
-            offset: self.offset,
-            bytes: self.bytes.into(),
-        }
-    }
-
-    fn read(&self, logs: &[&File]) -> io::Result<Vec<u8>> {
-        let mut raw = vec![0; self.bytes as usize];
-        logs[self.log].read_exact_at(&mut raw, self.offset)?;
-        Ok(raw)
-    }
-}
-
-struct Stands<'a> {
-    log: usize,
-    seen: &'a mut Vec<Stand>,
-}
-
-impl Sink for Stands<'_> {
-    fn event(&mut self, event: Event, raw: &[u8], offset: u64) {
-        let mut hasher = DefaultHasher::new();
-        raw.hash(&mut hasher);
-        self.seen.push(Stand {
-            id: event.id,
-            hash: hasher.finish(),
-            offset,
-            bytes: u32::try_from(raw.len()).expect("a line has at most 64 MiB"),
-            log: self.log,
-        });
-    }
-
-    fn damage(&mut self, _: Damage) {}
-}
-
-/// What the file of receipts holds.
-#[derive(Debug, Default)]
-pub(super) struct Receipts {
-    pub(super) sessions: Vec<SessionId>,
-    pub(super) damage: Vec<Damage>,
-    scanned: Scanned,
-}
-
-impl Receipts {
-    /// Returns every stretch of bytes that is no receipt, an unfinished last line included.
-    pub(super) fn all_damage(self) -> Vec<Damage> {
-        self.damage.into_iter().chain(self.scanned.torn).collect()
-    }
-}
-
-/// Reads the receipts, as far as they are.
-pub(super) fn read_receipts(file: &File) -> io::Result<Receipts> {
-    /// All that is needed of a receipt, whichever version wrote it.
-    #[derive(Deserialize)]
-    struct Named {
-        session: SessionId,
-    }
-    if !file.metadata()?.is_file() {
-        return Err(not_a_file());
-    }
-    let mut reader = BufReader::new(FromStart::of(file));
-    let mut receipts = Receipts::default();
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        let offset = receipts.scanned.consumed;
-        let mut piece = reader.by_ref().take(LONGEST_RECEIPT);
-        let bytes = piece.read_until(b'\n', &mut line)? as u64;
-        if bytes == 0 {
-            return Ok(receipts);
-        }
-        let scanned = &mut receipts.scanned;
-        scanned.lines += 1;
-        match serde_json::from_slice::<Named>(trim(&line)) {
-            Ok(named) => receipts.sessions.push(named.session),
-            Err(_) if trim(&line).is_empty() => {}
-            Err(_) if bytes < LONGEST_RECEIPT && !line.ends_with(b"\n") => {
-                scanned.torn = Some(Damage { offset, bytes });
-                return Ok(receipts);
-            }
-            Err(_) => receipts.damage.push(Damage { offset, bytes }),
-        }
-        scanned.consumed += bytes;
     }
 }
 

@@ -15,23 +15,25 @@
 //! * the file is replaced by a finished one and not synced: two that write at once both write
 //!   what is true.
 
-use std::fmt::Write as _;
+mod entry;
+
 use std::fs::File;
-use std::hash::Hasher;
 use std::io::{self, BufWriter, Read, Write};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use entry::{Entry, Stamp, Stamps, nanoseconds, nanoseconds_of, sealed, unsealed};
+
 use super::dir::{Access, Dir, Doing, check_owner};
-use super::layout::{CACHE, INDEX, LOG, TEMPORARY};
-use super::read::{other_logs, read_summary};
+use super::layout::{CACHE, INDEX, TEMPORARY};
+use super::read::read_summary;
 use super::{FileStore, open_or_make_dir};
 use crate::clock;
 use crate::error::Result;
 use crate::json;
-use crate::platform::{self, FileKind, Stat};
+use crate::platform;
 use crate::session::event::Timestamp;
 use crate::session::id::{EventId, SessionId};
 use crate::session::summary::Summary;
@@ -221,218 +223,12 @@ fn listing(rows: Vec<Row<'_>>) -> Listing {
     listing
 }
 
-/// What a file or a directory looks like from outside: inode, size, and the nanoseconds since 1970
-/// of its last change of content and of its last change of anything. Nobody can set the latter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Stamp(u64, u64, i64, i64);
-
-impl Stamp {
-    fn of(stat: &Stat) -> Self {
-        let time = |(seconds, nanoseconds): (i64, u32)| {
-            seconds
-                .saturating_mul(1_000_000_000)
-                .saturating_add(nanoseconds.into())
-        };
-        Self(
-            stat.identity.1,
-            stat.size,
-            time(stat.modified),
-            time(stat.changed),
-        )
-    }
-
-    fn newest(&self) -> i64 {
-        self.2.max(self.3)
-    }
-}
-
-/// What a session looks like from outside.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Stamps {
-    /// Its directory: it changes when a file is added, removed or renamed.
-    dir: Stamp,
-    /// The log that is appended to.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    log: Option<Stamp>,
-    /// Other logs beside it.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    others: Vec<(String, Stamp)>,
-}
-
-impl Stamps {
-    fn take(dir: &Dir) -> io::Result<Self> {
-        let stamp = |name: &str| match dir.stat(name) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-            stat => stat.map(|stat| Some(Stamp::of(&stat))),
-        };
-        let own = Stamp::of(&dir.metadata()?);
-        let mut others = Vec::new();
-        for name in other_logs(dir).map_err(io::Error::other)? {
-            if let Some(stamp) = stamp(&name)? {
-                others.push((name, stamp));
-            }
-        }
-        Ok(Self {
-            dir: own,
-            log: stamp(LOG)?,
-            others,
-        })
-    }
-
-    /// Returns the bytes of the logs.
-    fn bytes(&self) -> u64 {
-        let others = self.others.iter().map(|(_, stamp)| stamp);
-        others.chain(&self.log).map(|stamp| stamp.1).sum()
-    }
-
-    fn newest(&self) -> i64 {
-        let others = self.others.iter().map(|(_, stamp)| stamp);
-        let stamps = others.chain(&self.log).chain([&self.dir]);
-        stamps.map(Stamp::newest).max().unwrap_or(i64::MAX)
-    }
-}
-
-fn nanoseconds(time: Timestamp) -> i64 {
-    i64::try_from(time.as_ms()).map_or(i64::MAX, |ms| ms.saturating_mul(1_000_000))
-}
-
-fn nanoseconds_of(duration: Duration) -> i64 {
-    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
-}
-
-/// A line of the index.
-#[derive(Debug, Serialize, Deserialize)]
-struct Entry {
-    id: SessionId,
-    stamps: Stamps,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    model: Option<String>,
-    /// Milliseconds since 1970, as `last_used`: they are read faster than dates.
-    created: i64,
-    last_used: i64,
-    turns: u64,
-    context_tokens: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    max_context_tokens: Option<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    title: Option<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    tags: Vec<String>,
-    #[serde(default, skip_serializing_if = "is_zero")]
-    damaged: usize,
-}
-
-fn is_zero(n: &usize) -> bool {
-    *n == 0
-}
-
-impl Entry {
-    fn new(id: SessionId, stamps: Stamps, summary: &Summary, damaged: usize) -> Self {
-        Self {
-            id,
-            stamps,
-            model: summary.model.clone(),
-            created: summary.created.0.timestamp_millis(),
-            last_used: summary.last_used.0.timestamp_millis(),
-            turns: summary.turns,
-            context_tokens: summary.context_tokens,
-            max_context_tokens: summary.max_context_tokens,
-            title: summary.title.clone(),
-            tags: summary.tags.clone(),
-            damaged,
-        }
-    }
-
-    fn to_line(&self) -> String {
-        sealed(json::line(self))
-    }
-
-    /// Reads a line if it is as it was written.
-    fn read(line: &[u8]) -> Option<Self> {
-        serde_json::from_slice(unsealed(line)?).ok()
-    }
-
-    /// Tells whether the session looks as it did when it was read.
-    fn is_unchanged(&self, sessions: &Dir, path: &mut String) -> bool {
-        let Stamps { dir, log, others } = &self.stamps;
-        let mut stat = |name: Option<&str>| {
-            path.clear();
-            write!(path, "{}", self.id).ok()?;
-            if let Some(name) = name {
-                write!(path, "/{name}").ok()?;
-            }
-            sessions.stat(path).ok()
-        };
-        let is_same = |stat: Option<Stat>, kind, stamp: &Stamp| {
-            stat.is_some_and(|stat| stat.kind == kind && Stamp::of(&stat) == *stamp)
-        };
-        is_same(stat(None), FileKind::Directory, dir)
-            && match log {
-                Some(log) => is_same(stat(Some(LOG)), FileKind::File, log),
-                None => true,
-            }
-            && others
-                .iter()
-                .all(|(name, stamp)| is_same(stat(Some(name)), FileKind::File, stamp))
-    }
-
-    /// Returns what the list shows.
-    fn into_found(self) -> Found {
-        let bytes = self.stamps.bytes();
-        let time = |ms| chrono::DateTime::from_timestamp_millis(ms).unwrap_or_default();
-        let summary = Summary {
-            model: self.model,
-            created: Timestamp(time(self.created)),
-            last_used: Timestamp(time(self.last_used)),
-            turns: self.turns,
-            context_tokens: self.context_tokens,
-            max_context_tokens: self.max_context_tokens,
-            title: self.title,
-            tags: self.tags,
-        };
-        Found {
-            summary,
-            damaged: self.damaged,
-            bytes,
-        }
-    }
-}
-
 /// The first line of the index.
 #[derive(Debug, Serialize, Deserialize)]
 struct Header {
     app: String,
     /// How much older than the index an entry must be: [`MARGIN`] and what the listing took.
     margin_ms: u64,
-}
-
-/// What comes after a line's content: a checksum of it as its last key.
-const SEAL: &str = ",\"sum\":\"";
-const SEAL_LENGTH: usize = SEAL.len() + 16 + "\"}".len();
-
-fn sealed(mut object: String) -> String {
-    object.pop();
-    let sum = checksum(object.as_bytes());
-    write!(object, "{SEAL}{sum:016x}\"}}").expect("a String takes all text");
-    object
-}
-
-/// Returns the line if its checksum is right.
-fn unsealed(line: &[u8]) -> Option<&[u8]> {
-    let (content, seal) = line.split_at_checked(line.len().checked_sub(SEAL_LENGTH)?)?;
-    let sum = seal
-        .strip_prefix(SEAL.as_bytes())?
-        .strip_suffix(b"\"}")
-        .and_then(|sum| str::from_utf8(sum).ok())?;
-    (u64::from_str_radix(sum, 16) == Ok(checksum(content))).then_some(line)
-}
-
-/// SipHash with fixed keys: what another release of the standard library makes of the same bytes
-/// may differ, and then the index is made anew.
-fn checksum(bytes: &[u8]) -> u64 {
-    let mut hasher = std::hash::DefaultHasher::new();
-    hasher.write(bytes);
-    hasher.finish()
 }
 
 /// The index as it was found.
@@ -500,7 +296,7 @@ fn read_index(root: &Dir) -> io::Result<Bytes> {
     file.take(LARGEST).read_to_end(&mut bytes)?;
     Ok(Bytes {
         bytes,
-        written: Stamp::of(&stat).2,
+        written: Stamp::of(&stat).modified(),
     })
 }
 
@@ -574,10 +370,11 @@ fn sweep(cache: &Dir) {
 
 #[cfg(test)]
 mod tests {
+    use super::entry::SEAL_LENGTH;
     use super::*;
     use crate::session::event::tests::turn;
     use crate::session::event::{Body, Header, Settings};
-    use crate::store::files::layout::SESSIONS;
+    use crate::store::files::layout::{LOG, SESSIONS};
     use crate::store::{Durability, New};
     use std::path::{Path, PathBuf};
 
@@ -815,7 +612,7 @@ mod tests {
         world.list();
         let first = inode().expect("there is an index");
         let bytes = Bytes {
-            written: Stamp::of(&stat().expect("an index")).2,
+            written: Stamp::of(&stat().expect("an index")).modified(),
             bytes: world.read_index(),
         };
         let index = Index::parse(&bytes);
