@@ -43,7 +43,8 @@ pub(super) fn list(store: &(impl Store + ?Sized)) -> Result<Listing> {
     Ok(listing)
 }
 
-fn listed(id: SessionId, events: Events) -> Option<Listed> {
+/// Returns what a list shows of a session.
+pub(super) fn listed(id: SessionId, events: Events) -> Option<Listed> {
     let Events { entries, damage } = events;
     let bytes = bytes(&entries);
     let summary = Summary::of(&fold(entries))?;

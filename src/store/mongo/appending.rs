@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use super::journal::{Content, Position};
+use super::document::{Lines, Position};
+use super::journal::Content;
 use super::patience::Patience;
 use super::{MongoStore, events_of};
 use crate::error::Result;
@@ -123,6 +124,9 @@ impl Appending for MongoAppending<'_> {
         } else {
             let (all, at) = self.store.entries(self.id, patience)?;
             session = fold(all.entries);
+            if is_known && session.created.is_none() {
+                return Err(purged_meanwhile(self.id).session(self.id));
+            }
             damage = all.damage;
             seen = at;
         }
@@ -148,18 +152,17 @@ impl Appending for MongoAppending<'_> {
         let entries = entries(number(bodies, self.highest), self.seen)?;
         let ids = entries.iter().map(|entry| entry.event.id).collect();
         let patience = patience(&mut self.patience, self.longest_wait);
-        let content = Content::Lines(&entries);
-        let written = self
-            .store
-            .journal
-            .write(self.id, self.seen, &content, patience)
+        let lines: Lines = entries.iter().collect();
+        let journal = &self.store.journal;
+        let written = journal
+            .write(self.id, self.seen, &Content::Lines(&lines), patience)
             .map_err(|error| error.session(self.id))?;
         if written.is_none() {
             let bodies = entries.into_iter().map(|entry| entry.event.body);
             return Ok(Written::Overtaken(bodies.collect()));
         }
-        // A purge that came in between has taken them along.
-        self.put_blobs()?;
+        // A purge that saw no session there may have taken them along.
+        let _ = self.put_blobs();
         Ok(Written::Done(Appended { ids, locked: true }))
     }
 }

@@ -1,24 +1,30 @@
-//! Compaction: documents rewritten one by one, without what nobody can miss.
+//! Compaction: what is kept of a session is written once more at its end, and what stands before
+//! that counts no longer and is removed.
 //!
-//! Each document is changed at once and only if nobody changed it meanwhile, so a kill leaves some
-//! done and others not, and each of these states is the same session. A document keeps its number
-//! also when nothing is left in it: a number that was taken once is never free for somebody who
-//! read the session before. What is no event is left where it is.
+//! The lines that are kept come first, in documents of a size that a turn reads one by one; others
+//! may write in between. The last document says from which number on the session is. Until that
+//! is there each line is there twice, which is the same session. What is no event is kept as it
+//! is.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::bytes::Use;
-use super::journal::{Position, Written};
+use super::document::{Lines, Position, Written};
+use super::journal::Content;
 use super::patience::Patience;
-use super::{MongoStore, events_of};
+use super::{MongoStore, lines_of};
 use crate::error::{Code, Error, Result};
 use crate::session::event::{Body, Event};
-use crate::session::fold::{Entry, fold, one_of_each};
+use crate::session::fold::{Entry, Session, fold, one_of_each};
 use crate::session::id::{EventId, SessionId};
 use crate::session::redact::without_field;
 use crate::store::append::refuse_newer;
 use crate::store::blobs::names_in;
-use crate::store::compact::{Compacted, Compaction};
+use crate::store::compact::{Compacted, Compaction, is_sent};
+
+/// How many bytes a document of lines that were kept has at least, if there are as many: what a
+/// turn reads of a log in one piece.
+const PIECE: usize = 64 << 10;
 
 /// Compacts a session, as [`crate::store::Writable::compact`] says.
 pub(super) fn compact(
@@ -27,143 +33,203 @@ pub(super) fn compact(
     drop_pruned: bool,
     patience: &mut Patience,
 ) -> Result<Compaction> {
-    let written = store
-        .journal
-        .read_after(id, Position::default(), patience)?;
-    let events = events_of(&written);
-    let Some(last) = written.last().filter(|_| !events.entries.is_empty()) else {
-        return Ok(Compaction::NotThere);
-    };
-    let plan = Plan::of(events.entries, id, drop_pruned)?;
-    let bytes = |written: &[Written]| -> u64 {
-        written
-            .iter()
-            .map(|document| document.lines.len() as u64)
-            .sum()
-    };
-    let mut after = plan.kept.clone();
-    let mut is_changed = false;
-    for document in &written {
-        let of_it = events_of(std::slice::from_ref(document));
-        if !of_it.damage.is_empty() {
-            continue;
+    let begun = store.database.time(patience)?;
+    loop {
+        let journal = &store.journal;
+        let written = journal.read_after(id, Position::default(), patience)?;
+        let Some(last) = written.last().filter(|last| last.closed.is_none()) else {
+            return Ok(Compaction::NotThere);
+        };
+        if let Some(lost) = written.iter().find_map(|document| document.lost.as_ref()) {
+            let sentence = format!("cannot compact the session {id}");
+            return Err(Error::new(Code::Damaged, sentence)
+                .because(format!("the bytes {lost} of it are not there"))
+                .hint("`session verify` says more; another copy of the store may have them")
+                .session(id));
         }
-        let mut left = Vec::new();
-        for entry in &of_it.entries {
-            // Of several equal lines the first stays.
-            let is_kept = plan.counts.get(&entry.event.id) == Some(&entry.raw);
-            if is_kept && let Some(raw) = after.remove(&entry.event.id) {
-                left.push(Entry {
-                    event: entry.event.clone(),
-                    raw,
-                });
-            }
+        let plan = Plan::of(&written, id, drop_pruned)?;
+        let removed_blobs = remove_blobs(store, id, &plan, patience)?;
+        journal.sweep_texts(id, patience)?;
+        if !plan.changes {
+            return Ok(if removed_blobs {
+                Compaction::Done(plan.compacted(plan.bytes_before))
+            } else {
+                Compaction::Untouched
+            });
         }
-        let is_same = left.len() == of_it.entries.len()
-            && left
-                .iter()
-                .zip(&of_it.entries)
-                .all(|(new, old)| new.raw == old.raw);
-        if is_same {
-            continue;
-        }
-        if !is_changed {
-            store.journal.note_rewrite(id, last.at, patience)?;
-            is_changed = true;
-        }
-        if !store.journal.rewrite(id, document, &left, patience)? {
-            return Err(Error::new(
-                Code::StoreLocked,
-                format!("gave up compacting the session {id}"),
-            )
-            .because("another process compacts it")
-            .hint("nothing is lost; try again when that one is done")
-            .session(id));
+        journal.will_sweep(id, patience)?;
+        if rewrite(store, id, &plan, last.at, patience)? {
+            // Whatever is left is removed by the next purge or compaction.
+            let _ = journal.sweep(id, Some(begun), patience);
+            store.remembered.forget_summary(id);
+            let bytes_after = plan.pieces.iter().map(Lines::bytes).sum::<usize>() as u64;
+            return Ok(Compaction::Done(plan.compacted(bytes_after)));
         }
     }
-    let mut unnamed = BTreeSet::from_iter(store.bytes.old(&id.to_string(), Use::Blob, patience)?);
-    for line in plan.kept.values() {
+}
+
+/// Writes what is kept at the end of a session, and that it begins there. `false` where somebody
+/// else wrote before the first of it: then it may not be all of it.
+fn rewrite(
+    store: &MongoStore,
+    id: SessionId,
+    plan: &Plan,
+    end: Position,
+    patience: &mut Patience,
+) -> Result<bool> {
+    let journal = &store.journal;
+    let mut seen = end;
+    let from = end.n + 1;
+    let pieces = plan.pieces.iter().map(Content::Lines);
+    for (number, content) in pieces.chain([Content::Rest(from)]).enumerate() {
+        loop {
+            if let Some(at) = journal.write(id, seen, &content, patience)? {
+                seen = at;
+                break;
+            }
+            if number == 0 {
+                return Ok(false);
+            }
+            let news = journal.read_after(id, seen, patience)?;
+            if news.iter().any(|document| document.from.is_some()) {
+                return Err(Error::new(
+                    Code::StoreLocked,
+                    format!("gave up compacting the session {id}"),
+                )
+                .because("another process compacted or purged it")
+                .hint("nothing is lost; try again where it is still there")
+                .session(id));
+            }
+            seen = news.last().map_or(seen, |last| last.at);
+        }
+    }
+    Ok(true)
+}
+
+/// Removes blobs that are old and that nothing names. Tells whether there were any.
+fn remove_blobs(
+    store: &MongoStore,
+    id: SessionId,
+    plan: &Plan,
+    patience: &mut Patience,
+) -> Result<bool> {
+    let owner = id.to_string();
+    let (old, before) = store.bytes.old(&owner, Use::Blob, patience)?;
+    let mut unnamed = BTreeSet::from_iter(old);
+    for line in plan.kept() {
         for name in names_in(line) {
             unnamed.remove(name);
         }
     }
     for name in &unnamed {
-        store.bytes.remove(&id.to_string(), name, patience)?;
+        store.bytes.remove(&owner, name, before, patience)?;
     }
-    store.journal.sweep_texts(id, patience)?;
-    if !is_changed && unnamed.is_empty() {
-        return Ok(Compaction::Untouched);
-    }
-    if is_changed {
-        store.journal.note_rewrite(id, last.at, patience)?;
-    }
-    store.remembered.forget_summary(id);
-    let left = store
-        .journal
-        .read_after(id, Position::default(), patience)?;
-    Ok(Compaction::Done(Compacted {
-        bytes_before: bytes(&written),
-        bytes_after: bytes(&left),
-        dropped_duplicates: plan.dropped_duplicates,
-        dropped_turns: plan.dropped_turns,
-        damaged_bytes_moved_to: None,
-    }))
+    Ok(!unnamed.is_empty())
 }
 
 /// What is kept.
 struct Plan {
-    /// Of each event that is kept the line that counts, as it is.
-    counts: BTreeMap<EventId, Vec<u8>>,
-    /// The same as it is to be.
-    kept: BTreeMap<EventId, Vec<u8>>,
+    /// The lines, as they are to be.
+    pieces: Vec<Lines>,
+    /// Whether that is anything else than what is there.
+    changes: bool,
+    bytes_before: u64,
     dropped_duplicates: u64,
     dropped_turns: u64,
 }
 
 impl Plan {
-    fn of(entries: Vec<Entry>, id: SessionId, drop_pruned: bool) -> Result<Self> {
+    fn of(written: &[Written], id: SessionId, drop_pruned: bool) -> Result<Self> {
+        let lines: Vec<(&[u8], Option<Event>)> = lines_of(written).collect();
+        let entries = lines.iter().filter_map(|(raw, event)| {
+            let (event, raw) = (event.clone()?, raw.to_vec());
+            Some(Entry { event, raw })
+        });
+        let entries: Vec<Entry> = entries.collect();
         let all = entries.len();
         let mut kept = one_of_each(entries);
         let dropped_duplicates = (all - kept.len()) as u64;
         let session = fold(kept.values().cloned());
         refuse_newer(&session, id)?;
-        let is_turn = |entry: &Entry| matches!(entry.event.body, Body::Turn(_));
-        let newest = kept.iter().rfind(|(_, entry)| is_turn(entry));
-        let newest = newest.map(|(id, _)| *id);
         let before = kept.len();
         if drop_pruned {
-            kept.retain(|id, entry| {
-                let is_retracted = || session.hidden.get(id).is_some_and(|h| h.is_whole());
-                let is_out = || !session.is_in_context(*id) || is_retracted();
-                // The newest says when the session was last used.
-                !is_turn(entry) || Some(*id) == newest || !is_out()
-            });
+            keep_what_is_sent(&mut kept, &session);
         }
         let dropped_turns = (before - kept.len()) as u64;
-        let shown = |entry: &Entry| -> Vec<u8> {
-            let mut raw = entry.raw.clone();
-            if says_what_is_hidden(&entry.event, &session) {
-                raw = without_field(&raw, "summary").unwrap_or(raw);
-            }
-            let hidden = session.hidden.get(&entry.event.id);
-            hidden
-                .and_then(|hidden| hidden.mask_line(&raw))
-                .unwrap_or(raw)
-        };
-        Ok(Self {
-            kept: kept.iter().map(|(id, entry)| (*id, shown(entry))).collect(),
-            counts: kept
-                .into_iter()
-                .map(|(id, entry)| (id, entry.raw))
-                .collect(),
+
+        let mut plan = Self {
+            pieces: vec![Lines::default()],
+            changes: false,
+            bytes_before: lines.iter().map(|(raw, _)| raw.len() as u64 + 1).sum(),
             dropped_duplicates,
             dropped_turns,
-        })
+        };
+        for (raw, event) in lines {
+            let Some(event) = event else {
+                plan.push(None, raw);
+                continue;
+            };
+            // Of several equal lines the first stays.
+            let is_kept = kept.get(&event.id).is_some_and(|entry| entry.raw == raw);
+            match is_kept.then(|| kept.remove(&event.id)).flatten() {
+                Some(entry) => {
+                    let line = shown(&entry, &session);
+                    plan.changes |= line != raw;
+                    plan.push(Some(&event), &line);
+                }
+                None => plan.changes = true,
+            }
+        }
+        Ok(plan)
+    }
+
+    fn push(&mut self, event: Option<&Event>, raw: &[u8]) {
+        if self.pieces.last().is_none_or(|last| last.bytes() >= PIECE) {
+            self.pieces.push(Lines::default());
+        }
+        if let Some(last) = self.pieces.last_mut() {
+            last.push(event, raw);
+        }
+    }
+
+    fn kept(&self) -> impl Iterator<Item = &[u8]> {
+        let pieces = self.pieces.iter();
+        pieces.flat_map(|piece| piece.text.split(|b| *b == b'\n'))
+    }
+
+    fn compacted(&self, bytes_after: u64) -> Compacted {
+        Compacted {
+            bytes_before: self.bytes_before,
+            bytes_after,
+            dropped_duplicates: self.dropped_duplicates,
+            dropped_turns: self.dropped_turns,
+            damaged_bytes_moved_to: None,
+        }
     }
 }
 
+/// Leaves the turns that are still sent, and the newest: it says when the session was last used.
+fn keep_what_is_sent(kept: &mut BTreeMap<EventId, Entry>, session: &Session) {
+    let is_turn = |entry: &Entry| matches!(entry.event.body, Body::Turn(_));
+    let newest = kept.iter().rfind(|(_, entry)| is_turn(entry));
+    let newest = newest.map(|(id, _)| *id);
+    kept.retain(|id, entry| !is_turn(entry) || Some(*id) == newest || is_sent(session, *id));
+}
+
+/// Returns a line without what is hidden of it.
+fn shown(entry: &Entry, session: &Session) -> Vec<u8> {
+    let mut raw = entry.raw.clone();
+    if says_what_is_hidden(&entry.event, session) {
+        raw = without_field(&raw, "summary").unwrap_or(raw);
+    }
+    let hidden = session.hidden.get(&entry.event.id);
+    hidden
+        .and_then(|hidden| hidden.mask_line(&raw))
+        .unwrap_or(raw)
+}
+
 /// Tells whether an event is a horizon whose summary may say what is hidden.
-fn says_what_is_hidden(event: &Event, session: &crate::session::fold::Session) -> bool {
+fn says_what_is_hidden(event: &Event, session: &Session) -> bool {
     let has_summary = matches!(&event.body, Body::Prune(prune) if prune.summary.is_some());
     has_summary && session.hides_summary_of(event)
 }

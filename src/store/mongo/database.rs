@@ -6,9 +6,9 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use mongodb::bson::doc;
+use mongodb::bson::{DateTime, doc};
 use mongodb::error::Error as DriverError;
 use mongodb::options::{
     Acknowledgment, ClientOptions, CollectionOptions, ReadConcern, ReadPreference,
@@ -17,7 +17,7 @@ use mongodb::options::{
 use mongodb::{Client, Collection};
 use tokio::runtime::{Builder, Runtime};
 
-use super::failure::{Failed, is_unknown};
+use super::failure::{Failed, NoAnswer, is_unknown};
 use super::patience::Patience;
 use crate::error::{Code, Error, Result};
 use crate::signals;
@@ -29,6 +29,15 @@ const LOOKED_FOR: Duration = Duration::from_secs(3);
 /// How long a majority may take to acknowledge a write before its outcome is unknown.
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(10);
 
+/// How much longer than that and than the search for a server an attempt may take.
+const SLACK: Duration = Duration::from_secs(5);
+
+/// How often who waits for an answer looks whether to go on waiting.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// How long the indexes of a list may take to be made before a turn goes on without.
+const INDEXED_WITHIN: Duration = Duration::from_secs(2);
+
 /// A database on a server. Clones are the same connection.
 #[derive(Debug, Clone)]
 pub struct Database(Arc<Connection>);
@@ -39,6 +48,8 @@ struct Connection {
     runtime: Option<Runtime>,
     database: mongodb::Database,
     uri: Uri,
+    /// How long a single attempt may take.
+    longest: Duration,
 }
 
 impl Database {
@@ -64,15 +75,16 @@ impl Database {
             options
                 .app_name
                 .get_or_insert_with(|| "ollama-prompt".into());
-            options.server_selection_timeout.get_or_insert(LOOKED_FOR);
+            let looked_for = *options.server_selection_timeout.get_or_insert(LOOKED_FOR);
             options.connect_timeout.get_or_insert(LOOKED_FOR);
-            Client::with_options(options)
+            Ok((Client::with_options(options)?, looked_for))
         });
         match connected {
-            Ok(client) => Ok(Self(Arc::new(Connection {
+            Ok((client, looked_for)) => Ok(Self(Arc::new(Connection {
                 database: client.database(uri.database()),
                 runtime: Some(runtime),
                 uri: uri.clone(),
+                longest: looked_for.saturating_add(ACKNOWLEDGED_WITHIN + SLACK),
             }))),
             Err(error) => {
                 runtime.shutdown_background();
@@ -85,10 +97,10 @@ impl Database {
         }
     }
 
-    /// Tells whether this is the same connection.
+    /// Tells whether this is the same database, by its address.
     #[must_use]
     pub fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+        self.0.uri == other.0.uri
     }
 
     /// Asks the server whether it is there and lets us in.
@@ -143,10 +155,35 @@ impl Database {
     }
 
     /// Asks, and asks again as long as it cannot be said whether it was done and `patience` lasts.
-    /// What is asked must do the same however often it is done.
+    /// What is asked must do the same however often it is done. An attempt ends also when a server
+    /// takes it and does not answer, as one does whose files are locked for a backup.
     pub(super) fn insist<T, F>(
         &self,
         patience: &mut Patience,
+        ask: impl FnMut() -> F,
+    ) -> std::result::Result<T, DriverError>
+    where
+        F: Future<Output = std::result::Result<T, DriverError>>,
+    {
+        self.insist_for(patience, self.0.longest, ask)
+    }
+
+    /// The same for what takes as long as there is something to read.
+    pub(super) fn read_all<T, F>(
+        &self,
+        patience: &mut Patience,
+        ask: impl FnMut() -> F,
+    ) -> std::result::Result<T, DriverError>
+    where
+        F: Future<Output = std::result::Result<T, DriverError>>,
+    {
+        self.insist_for(patience, Duration::MAX, ask)
+    }
+
+    fn insist_for<T, F>(
+        &self,
+        patience: &mut Patience,
+        longest: Duration,
         mut ask: impl FnMut() -> F,
     ) -> std::result::Result<T, DriverError>
     where
@@ -154,7 +191,7 @@ impl Database {
     {
         self.wait(async {
             loop {
-                match ask().await {
+                match answered(ask(), longest).await {
                     // A signal that is held back ends the waiting, as it ends that for a lock.
                     Err(error) if is_unknown(&error) => match patience.next_wait() {
                         Some(wait) if signals::held_back().is_none() => {
@@ -162,12 +199,39 @@ impl Database {
                         }
                         _ => return Err(error),
                     },
-                    asked => {
-                        patience.is_renewed();
-                        return asked;
-                    }
+                    asked => return asked,
                 }
             }
+        })
+    }
+
+    /// Does something a turn can go without, if it does not take long.
+    pub(super) fn try_briefly(&self, asked: impl Future) {
+        self.wait(async {
+            let _ = tokio::time::timeout(INDEXED_WITHIN, asked).await;
+        });
+    }
+
+    /// Waits before the next try, unless a signal that is held back says to end.
+    pub(super) fn pause(&self, wait: Duration) -> Result<()> {
+        if let Some(signal) = signals::held_back() {
+            return Err(signal);
+        }
+        self.wait(async { tokio::time::sleep(wait).await });
+        Ok(())
+    }
+
+    /// Returns the time it is by the clock of the server.
+    ///
+    /// # Errors
+    /// `store_*`.
+    pub fn time(&self, patience: &mut Patience) -> Result<DateTime> {
+        let hello = self.insist(patience, || async {
+            self.0.database.run_command(doc! {"hello": 1}).await
+        });
+        let hello = hello.map_err(|error| self.failed("ask for the time", &error))?;
+        hello.get_datetime("localTime").copied().map_err(|cause| {
+            Error::new(Code::StoreIo, "cannot ask the server for the time").because(cause)
         })
     }
 
@@ -190,6 +254,24 @@ impl Database {
             .runtime
             .as_ref()
             .expect("the runtime goes with the database")
+    }
+}
+
+/// Waits for an answer, but not for ever, and not when a signal is held back.
+async fn answered<T>(
+    asked: impl Future<Output = std::result::Result<T, DriverError>>,
+    longest: Duration,
+) -> std::result::Result<T, DriverError> {
+    let begun = Instant::now();
+    let no_answer = async {
+        while begun.elapsed() < longest && signals::held_back().is_none() {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        answer = asked => answer,
+        () = no_answer => Err(DriverError::custom(NoAnswer)),
     }
 }
 

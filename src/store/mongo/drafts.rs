@@ -1,10 +1,11 @@
 //! Drafts: a document each, held by a lease.
 //!
-//! A draft is acknowledged by one server and not journaled: what a crash takes is a question, not
-//! an answer. One that is too long for a document is in parts.
+//! One that is too long for a document is in parts.
+
+use std::time::Duration;
 
 use mongodb::Collection;
-use mongodb::bson::doc;
+use mongodb::bson::{DateTime, doc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -20,6 +21,9 @@ use crate::store::draft::{Draft, FoundDraft, HeldDraft, OpenDraft, Rewritten, co
 
 /// The longest text that is stored in the document itself.
 const INLINE: usize = 8 << 20;
+
+/// How long the draft of a turn that is stored is tried to be removed.
+const REMOVED_WITHIN: Duration = Duration::from_secs(5);
 
 /// The drafts of a database.
 #[derive(Debug, Clone)]
@@ -53,7 +57,7 @@ struct Held {
 impl Drafts {
     pub(super) fn of(database: &Database) -> Self {
         Self {
-            documents: database.passing("drafts"),
+            documents: database.collection("drafts"),
             leases: Leases::passing(database),
             bytes: Bytes::of(database),
             database: database.clone(),
@@ -176,7 +180,7 @@ impl Drafts {
         });
         let removed = removed.map_err(|error| self.database.failed("remove the draft", &error))?;
         if removed.is_some_and(|removed| removed.long.is_some()) {
-            self.bytes.remove_all(&name(id), patience)?;
+            self.bytes.remove_all(&name(id), DateTime::MAX, patience)?;
         }
         Ok(())
     }
@@ -205,7 +209,8 @@ impl Drafts {
         let before = put.map_err(|error| self.database.failed("write the draft", &error))?;
         let unused = before.and_then(|before| before.long);
         if let Some(unused) = unused.filter(|unused| stored.long.as_ref() != Some(unused)) {
-            self.bytes.remove(&name(id), &unused, patience)?;
+            self.bytes
+                .remove(&name(id), &unused, DateTime::MAX, patience)?;
         }
         Ok(())
     }
@@ -235,7 +240,10 @@ impl Drafts {
 
 impl HeldDraft for Held {
     fn remove(self: Box<Self>) {
-        let _ = self.drafts.remove(self.id, &mut at_once());
+        // One that stays is taken for a turn that was killed.
+        let _ = self
+            .drafts
+            .remove(self.id, &mut Patience::of(REMOVED_WITHIN));
     }
 
     fn replace(self: Box<Self>, draft: &Draft) {

@@ -23,13 +23,19 @@ const TOO_LARGE: [i32; 2] = [10334, 17280];
 /// No room is left on the server's disk.
 const NO_ROOM: i32 = 14031;
 /// The server is going, coming, or no longer the one that writes; or gave up an operation.
-const PASSING: [i32; 17] = [
-    6, 7, 50, 64, 89, 91, 112, 134, 189, 262, 9001, 10058, 10107, 11600, 11602, 13435, 13436,
+/// Or a server that came back does not know what was being read.
+const PASSING: [i32; 20] = [
+    6, 7, 43, 50, 64, 89, 91, 112, 134, 175, 189, 237, 262, 9001, 10058, 10107, 11600, 11602,
+    13435, 13436,
 ];
 
 /// What the words of the driver are about.
 const TLS_WORDS: [&str; 5] = ["certificate", "tls", "ssl", "corrupt message", "handshake"];
 const LOGIN_WORDS: [&str; 3] = ["authentication", "scram", "auth mechanism"];
+
+/// What an attempt ends with that got no answer in time.
+#[derive(Debug)]
+pub(super) struct NoAnswer;
 
 /// A failure of the driver and what was being done.
 pub(super) struct Failed<'a> {
@@ -42,6 +48,11 @@ pub(super) fn is_duplicate(error: &DriverError) -> bool {
     code_of(error) == Some(DUPLICATE)
 }
 
+/// Tells whether nothing can have been done, because no server was found to do it.
+pub(super) fn was_never_sent(error: &DriverError) -> bool {
+    matches!(error.kind.as_ref(), ErrorKind::ServerSelection { .. })
+}
+
 /// Tells whether a write may have been done, or could be done on another try.
 pub(super) fn is_unknown(error: &DriverError) -> bool {
     if error.contains_label(RETRYABLE_WRITE_ERROR) {
@@ -51,10 +62,11 @@ pub(super) fn is_unknown(error: &DriverError) -> bool {
         ErrorKind::Io(_)
         | ErrorKind::ConnectionPoolCleared { .. }
         | ErrorKind::DnsResolve { .. }
-        | ErrorKind::Write(WriteFailure::WriteConcernError(_)) => !is_about_tls(error),
+        | ErrorKind::Write(WriteFailure::WriteConcernError(_))
+        | ErrorKind::Custom(_) => !is_about_tls(error),
         ErrorKind::ServerSelection { message, .. } => {
-            let message = message.to_ascii_lowercase();
-            !has_any(&message, &TLS_WORDS) && !has_any(&message, &LOGIN_WORDS)
+            let causes = causes(message).to_ascii_lowercase();
+            !has_any(&causes, &TLS_WORDS) && !has_any(&causes, &LOGIN_WORDS)
         }
         _ => code_of(error).is_some_and(|code| PASSING.contains(&code)),
     }
@@ -75,8 +87,8 @@ impl Failed<'_> {
 
     /// Tells whether the server ended a connection that began without TLS, as one does that wants
     /// it. One that goes away does so too, but is then not there to be connected to.
-    fn was_hung_up_on(&self, message: &str) -> bool {
-        message.contains("unexpected end of file") && !self.uri.asks_for_tls()
+    fn was_hung_up_on(&self, causes: &str) -> bool {
+        causes.contains("unexpected end of file") && !self.uri.asks_for_tls()
     }
 
     fn kind(&self, error: &DriverError) -> (Code, Option<&'static str>) {
@@ -98,10 +110,10 @@ impl Failed<'_> {
             ErrorKind::IncompatibleServer { .. } => (Code::StoreUnsupported, None),
             ErrorKind::InvalidArgument { .. } => (Code::Config, None),
             ErrorKind::ServerSelection { message, .. } => {
-                let message = message.to_ascii_lowercase();
-                if has_any(&message, &LOGIN_WORDS) {
+                let causes = causes(message).to_ascii_lowercase();
+                if has_any(&causes, &LOGIN_WORDS) {
                     (Code::StoreAuth, Some(LOGIN))
-                } else if has_any(&message, &TLS_WORDS) || self.was_hung_up_on(&message) {
+                } else if has_any(&causes, &TLS_WORDS) || self.was_hung_up_on(&causes) {
                     (Code::StoreTls, Some(TLS))
                 } else {
                     (Code::StoreUnreachable, Some(GONE))
@@ -112,6 +124,7 @@ impl Failed<'_> {
             }
             ErrorKind::Io(_)
             | ErrorKind::ConnectionPoolCleared { .. }
+            | ErrorKind::Custom(_)
             | ErrorKind::DnsResolve { .. } => (Code::StoreUnreachable, Some(GONE)),
             _ => (Code::StoreIo, None),
         }
@@ -158,6 +171,7 @@ fn cause_of(error: &DriverError) -> String {
             format!("{} ({})", error.message, error.code)
         }
         ErrorKind::ServerSelection { message, .. } => selection(message),
+        ErrorKind::Custom(_) => "it takes what is asked and does not answer".to_owned(),
         other => other.to_string(),
     };
     match source_of(error) {
@@ -166,8 +180,23 @@ fn cause_of(error: &DriverError) -> String {
     }
 }
 
-/// Returns what the driver says each server answered, instead of all it knows of them.
+/// Returns why no server was found: what each that answered said.
 fn selection(message: &str) -> String {
+    let causes = causes(message);
+    if !causes.is_empty() {
+        return causes;
+    }
+    match message.split_once(". Topology:") {
+        Some((what, _)) if what.contains("None of the available servers") => {
+            "no server there takes writes at the moment".to_owned()
+        }
+        _ => "no server answers".to_owned(),
+    }
+}
+
+/// Returns what the driver says each server answered, without all it knows of them: names of hosts
+/// and sets may be any words.
+fn causes(message: &str) -> String {
     let mut causes: Vec<&str> = Vec::new();
     for part in message.split("Error: Kind: ").skip(1) {
         let cause = part.split(", labels: ").next().unwrap_or(part);
@@ -175,13 +204,33 @@ fn selection(message: &str) -> String {
             causes.push(cause);
         }
     }
-    if causes.is_empty() {
-        return match message.split_once(". Topology:") {
-            Some((what, _)) if what.contains("None of the available servers") => {
-                "no server there takes writes at the moment".to_owned()
-            }
-            _ => "no server answers".to_owned(),
-        };
-    }
     causes.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A sentence as the driver has it, of a host whose name is `host`.
+    fn sentence(host: &str, error: &str) -> String {
+        format!(
+            "Server selection timeout: No available servers. Topology: {{ Type: Single, Set Name: ssl-set, \
+             Servers: [ {{ Address: {host}:27017, Type: Unknown, Error: Kind: {error}, labels: {{}} }} ] }}"
+        )
+    }
+
+    #[test]
+    fn words_are_looked_for_in_what_servers_answered_and_not_in_their_names() {
+        let refused = "I/O error: Connection refused (os error 111)";
+        let hosts = ["tls.internal", "authentication", "certificate-db"];
+        for host in hosts {
+            assert_eq!(causes(&sentence(host, refused)), refused);
+        }
+        let tls = "I/O error: invalid peer certificate: UnknownIssuer";
+        assert_eq!(causes(&sentence("db", tls)), tls);
+        assert_eq!(
+            selection("Server selection timeout: No available servers. Topology: { tls }"),
+            "no server answers"
+        );
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::journal::Position;
+use super::document::Position;
 use super::{MongoStore, at_once, events_of};
 use crate::error::Result;
 use crate::session::event::Timestamp;
@@ -53,7 +53,12 @@ impl MongoFollower {
             if head.at.n == seen.n {
                 continue;
             }
-            let news = journal.read_after(head.session, *seen, &mut at_once())?;
+            let news = match journal.read_after(head.session, *seen, &mut at_once()) {
+                Ok(news) => news,
+                // One of many that cannot be read now may be the next time.
+                Err(_) if self.only.is_none() => continue,
+                Err(error) => return Err(error),
+            };
             if let Some(last) = news.last() {
                 *seen = last.at;
             }
@@ -67,7 +72,8 @@ impl MongoFollower {
 
 impl Follower for MongoFollower {
     fn sessions(&self) -> usize {
-        self.followed.len()
+        let is_open = |(seen, _): &&(Position, Followed)| seen.end > 0;
+        self.followed.values().filter(is_open).count()
     }
 
     fn look(&mut self, _: Timestamp, tell: &mut Tell<'_>) -> Result<()> {

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 use super::at_once;
 use super::database::Database;
 use super::lease::{Lease, Leases, Try};
 use super::patience::Patience;
+use crate::digest::sha256;
 use crate::error::{Error, Result};
 use crate::json;
 use crate::session::event::Key;
@@ -66,7 +66,7 @@ pub(super) fn take_turn(
         let Some(wait) = waiting.next_wait() else {
             return Err(turn_took_too_long(session, patience));
         };
-        database.wait(async { tokio::time::sleep(wait).await });
+        database.pause(wait)?;
     }
 }
 
@@ -79,8 +79,7 @@ pub(super) fn take_key(
     patience: Duration,
 ) -> Result<Taken> {
     // The key itself may be as long as it likes, and its owner's secret.
-    let hash = Sha256::digest(format!("{session}\n{}", key.key));
-    let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = sha256(format!("{session}\n{}", key.key));
     let name = format!("key/{session}/{hash}");
     let own = json::line(&Note {
         request: key.request.clone(),
@@ -115,6 +114,6 @@ pub(super) fn take_key(
         let Some(wait) = waiting.next_wait() else {
             return Err(key_took_too_long(&key.key, patience));
         };
-        database.wait(async { tokio::time::sleep(wait).await });
+        database.pause(wait)?;
     }
 }

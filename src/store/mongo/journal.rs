@@ -1,4 +1,5 @@
-//! The log of a session as documents that are only ever inserted.
+//! The log of a session as documents that are only ever inserted, and removed when they count no
+//! longer.
 //!
 //! A document is one append: the lines of the events that were written together, as the bytes the
 //! log of a file store would have, and its number `n` in the session, from 1 and without gaps. All
@@ -10,54 +11,31 @@
 //! outcome is unknown is made again under the same `_id`, and finds the document there that it
 //! wrote itself, or another.
 //!
-//! A purge is one more document, which closes the session: whatever has a lower number counts
-//! no longer and is removed. A number that was taken is never free again but by that, so a writer
-//! looks whether the session was closed above its own document before it believes it.
+//! A purge is one more document, which closes the session, and a compaction some more, of which
+//! the last says from which number on the session is: whatever has a lower number counts no longer
+//! and is removed. Numbers that were removed are free again, so a writer looks whether anything
+//! above its own document says that it does not count, before it believes it.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 
 use mongodb::bson::{DateTime, Document, doc};
-use mongodb::options::{IndexOptions, ReturnDocument};
-use mongodb::{Collection, IndexModel};
-use serde::{Deserialize, Serialize};
+use mongodb::error::Error as DriverError;
+use mongodb::options::{Hint, IndexOptions};
+use mongodb::{Collection, Cursor, IndexModel};
+use serde::Deserialize;
 
-use super::bytes::{Bytes, Use};
+use super::bytes::{Bytes, Use, an_hour_before};
 use super::database::Database;
-use super::failure::is_duplicate;
+use super::document::{Head, Lines, Position, Stored, StoredHead, Text, Written, between, of_head};
+use super::failure::{is_duplicate, is_unknown, was_never_sent};
 use super::patience::Patience;
-use crate::clock;
 use crate::error::{Code, Error, Result};
-use crate::session::event::Body;
 use crate::session::fold::Entry;
-use crate::session::id::{EventId, SessionId};
+use crate::session::id::SessionId;
 
 /// The longest text that is stored in the document itself.
 const INLINE: usize = 8 << 20;
-
-/// Of so many events of a document, the first, id and type stand beside the lines, for people who
-/// look.
-const NAMED: usize = 100;
-
-/// How far a session was read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Position {
-    /// The number of the last document; 0 before the first.
-    pub n: i64,
-    /// How many bytes the log has up to there.
-    pub end: i64,
-}
-
-/// A document as it was read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Written {
-    /// Where it ends.
-    pub at: Position,
-    /// Its lines, each with its newline; none where the session was closed.
-    pub lines: Vec<u8>,
-    /// What is left of the session that ended here.
-    pub closed: Option<String>,
-    rev: i64,
-}
 
 /// What is to be written, knowing what is there.
 #[derive(Debug)]
@@ -73,23 +51,12 @@ pub enum Decision {
 /// What a document is made of.
 #[derive(Debug, Clone, Copy)]
 pub enum Content<'a> {
-    /// The lines of these events.
-    Lines(&'a [Entry]),
+    /// Lines.
+    Lines(&'a Lines),
+    /// That the session is what stands from this number on.
+    Rest(i64),
     /// The end of the session, with what is left of it.
     Close(&'a str),
-}
-
-/// The last document of a session.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Head {
-    /// The session.
-    pub session: SessionId,
-    /// Where it ends.
-    pub at: Position,
-    /// What is left of it, where it was closed.
-    pub closed: Option<String>,
-    /// How often a compaction rewrote the session since this was its last document.
-    pub rewrites: i64,
 }
 
 /// The logs of a database.
@@ -97,54 +64,21 @@ pub struct Head {
 pub struct Journal {
     database: Database,
     documents: Collection<Stored>,
+    /// Sessions of which something may be left that counts no longer.
+    sweeps: Collection<Document>,
     bytes: Bytes,
-}
-
-/// A document as it is stored; docs/mongodb.md describes it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Stored {
-    _id: String,
-    /// The session, for the index of all heads and for sharding.
-    s: String,
-    n: i64,
-    /// Bytes of the log up to and with this document.
-    end: i64,
-    /// When it was written, by the clock of who wrote it.
-    at: DateTime,
-    /// Who wrote it: drawn by lot for each write, to know it again.
-    by: String,
-    /// How often a compaction rewrote it.
-    #[serde(default)]
-    rev: i64,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    ids: Vec<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    types: Vec<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    keys: Vec<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    lines: Option<String>,
-    /// The hash of the lines, where they are too long and stored in parts.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    long: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    closed: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-struct StoredHead {
-    s: String,
-    n: i64,
-    end: i64,
-    #[serde(default)]
-    closed: Option<String>,
-    #[serde(default)]
-    rewrites: Option<i64>,
 }
 
 #[derive(Debug, Deserialize)]
 struct StoredLong {
     long: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct StoredFrom {
+    from: i64,
+    #[serde(default)]
+    closed: Option<String>,
 }
 
 /// What became of an insert.
@@ -160,11 +94,12 @@ impl Journal {
         Self {
             database: database.clone(),
             documents: database.collection("events"),
+            sweeps: database.collection("sweeps"),
             bytes: Bytes::of(database),
         }
     }
 
-    /// Reads what a session has after a position: from its last end on, if it was closed.
+    /// Reads what a session has after a position and still counts.
     ///
     /// # Errors
     /// `store_*`.
@@ -175,7 +110,7 @@ impl Journal {
         patience: &mut Patience,
     ) -> Result<Vec<Written>> {
         let wanted = between(session, after.n + 1, None);
-        let read = self.database.insist(patience, || async {
+        let read = self.database.read_all(patience, || async {
             let in_order = self
                 .documents
                 .find(wanted.clone())
@@ -185,8 +120,8 @@ impl Journal {
             let mut found: Vec<Stored> = Vec::new();
             while cursor.advance().await? {
                 let document = cursor.deserialize_current()?;
-                if document.closed.is_some() {
-                    found.clear();
+                if let Some(from) = document.from {
+                    found.retain(|earlier| earlier.n >= from);
                 }
                 found.push(document);
             }
@@ -198,34 +133,24 @@ impl Journal {
             .collect()
     }
 
-    /// Reads some documents of a session that have a lower number than `below`, the last one first.
+    /// Reads the documents of a session one by one, the last one first, also what counts no longer.
     ///
     /// # Errors
     /// `store_*`.
-    pub fn read_below(
-        &self,
-        session: SessionId,
-        below: i64,
-        limit: i64,
-        patience: &mut Patience,
-    ) -> Result<Vec<Written>> {
-        let wanted = between(session, 0, Some(below));
-        let read = self.database.insist(patience, || async {
-            let backwards = self.documents.find(wanted.clone()).sort(doc! {"_id": -1});
-            let mut cursor = backwards.limit(limit).hint(by_id()).await?;
-            let mut found: Vec<Stored> = Vec::new();
-            while cursor.advance().await? {
-                found.push(cursor.deserialize_current()?);
-            }
-            Ok(found)
+    pub fn backwards(&self, session: SessionId, patience: &mut Patience) -> Result<Backwards<'_>> {
+        let all = between(session, 0, None);
+        let cursor = self.database.insist(patience, || async {
+            let backwards = self.documents.find(all.clone()).sort(doc! {"_id": -1});
+            backwards.batch_size(BACKWARDS_AT_ONCE).hint(by_id()).await
         });
-        let read = read.map_err(|error| self.database.failed("read a session", &error))?;
-        let read = read.into_iter();
-        read.map(|document| self.written(document, patience))
-            .collect()
+        let cursor = cursor.map_err(|error| self.database.failed("read a session", &error))?;
+        Ok(Backwards {
+            journal: self,
+            cursor,
+        })
     }
 
-    /// Returns the document that has a place of the log, as it was before any compaction.
+    /// Returns the first document of a session that ends behind a place of the log.
     ///
     /// # Errors
     /// `store_*`.
@@ -254,59 +179,62 @@ impl Journal {
     /// `store_*`.
     pub fn head(&self, session: SessionId, patience: &mut Patience) -> Result<Option<Head>> {
         let all = between(session, 0, None);
-        let heads = self.database.collection::<StoredHead>("events");
+        let heads = self.documents.clone_with_type::<StoredHead>();
         let found = self.database.insist(patience, || async {
-            heads
-                .find_one(all.clone())
-                .sort(doc! {"_id": -1})
-                .hint(by_id())
-                .projection(doc! {"s": 1, "n": 1, "end": 1, "closed": 1, "rewrites": 1})
-                .await
+            let last = heads.find_one(all.clone()).sort(doc! {"_id": -1});
+            last.hint(by_id()).projection(of_head()).await
         });
         let found = found.map_err(|error| self.database.failed("read a session", &error))?;
-        Ok(found.and_then(|head| head_of(&head)))
+        Ok(found.and_then(StoredHead::head))
     }
 
-    /// Returns the last document of every session, by id.
+    /// Returns the last document of every session, by id. What is none that a program of this kind
+    /// wrote is passed over; [`Journal::strangers`] finds it.
     ///
     /// # Errors
     /// `store_*`.
     pub fn heads(&self, patience: &mut Patience) -> Result<Vec<Head>> {
-        // With the index this reads one key of each session.
-        let last_of_each = [
-            doc! {"$sort": {"s": -1, "n": -1}},
-            doc! {"$group": {
-                "_id": "$s",
-                "s": {"$first": "$s"},
-                "n": {"$first": "$n"},
-                "end": {"$first": "$end"},
-                "closed": {"$first": "$closed"},
-                "rewrites": {"$first": "$rewrites"},
-            }},
-        ];
-        let found = self.database.insist(patience, || async {
-            let aggregate = self
+        let found = self.database.read_all(patience, || async {
+            let heads = self
                 .documents
-                .aggregate(last_of_each.clone())
+                .aggregate(last_of_each())
                 .allow_disk_use(true);
-            let mut cursor = aggregate.with_type::<StoredHead>().await?;
-            let mut heads = Vec::new();
-            while cursor.advance().await? {
-                heads.extend(head_of(&cursor.deserialize_current()?));
-            }
-            Ok(heads)
+            read_heads(heads.with_type::<StoredHead>().await?).await
         });
         let mut heads = found.map_err(|error| self.database.failed("list the sessions", &error))?;
         heads.sort_unstable_by_key(|head| head.session);
         Ok(heads)
     }
 
+    /// Returns the names of documents that no program of this kind can have written.
+    ///
+    /// # Errors
+    /// `store_*`.
+    pub fn strangers(&self, patience: &mut Patience) -> Result<Vec<String>> {
+        let is_not = |field: &str, kind: &str| doc! {field: {"$not": {"$type": kind}}};
+        let strange = doc! {"$or": [
+            is_not("s", "string"), is_not("n", "long"), is_not("end", "long"),
+        ]};
+        let documents = self.documents.clone_with_type::<Document>();
+        let found = self.database.read_all(patience, || async {
+            let only = doc! {"_id": 1};
+            let mut cursor = documents.find(strange.clone()).projection(only).await?;
+            let mut names = Vec::new();
+            while cursor.advance().await? {
+                let document = cursor.deserialize_current()?;
+                names.extend(document.get("_id").map(ToString::to_string));
+            }
+            Ok(names)
+        });
+        found.map_err(|error| self.database.failed("verify the documents", &error))
+    }
+
     /// Writes at the end of what was seen of a session, and returns where that ends; `None` where
     /// somebody else wrote there first, after a wait that keeps those who met from meeting again.
     ///
     /// # Errors
-    /// `store_*`: when the server did not answer within `patience` it is not known whether it was
-    /// written; `store_locked` where others were faster for as long.
+    /// `store_*`: `store_io` when it is not known whether it was written; `store_locked` where others
+    /// were faster for as long as `patience` lasts.
     pub fn write(
         &self,
         session: SessionId,
@@ -315,17 +243,23 @@ impl Journal {
         patience: &mut Patience,
     ) -> Result<Option<Position>> {
         let document = match content {
-            Content::Lines(entries) => self.document(session, seen, entries, patience)?,
-            Content::Close(receipt) => closing(session, seen, (*receipt).to_owned()),
+            Content::Lines(lines) => {
+                let text = self.text(session, lines, patience)?;
+                Stored::of_lines(session, seen, lines, text)
+            }
+            Content::Rest(from) => Stored::rest(session, seen, *from),
+            Content::Close(receipt) => Stored::closing(session, seen, receipt),
         };
         if seen.n == 0 {
             self.make_indexes();
         }
         if let Outcome::Stored = self.insert(&document, patience)? {
-            if let (Some(_), Content::Lines(entries)) = (&document.long, content) {
-                // A compaction that found them before anybody named them has removed them.
-                self.bytes
-                    .put(&document.s, Use::Text, &lines_of(entries), patience)?;
+            patience.is_renewed();
+            if document.long.is_some()
+                && let Content::Lines(lines) = content
+            {
+                // A purge that saw no session there may have taken its text along.
+                let _ = self.text(session, lines, patience);
             }
             return Ok(Some(Position {
                 n: document.n,
@@ -334,10 +268,7 @@ impl Journal {
         }
         // What was stored in parts for it may be what somebody else names: compaction looks.
         match patience.next_wait() {
-            Some(wait) => {
-                self.database.wait(async { tokio::time::sleep(wait).await });
-                Ok(None)
-            }
+            Some(wait) => self.database.pause(wait).map(|()| None),
             None => {
                 let sentence = format!("cannot append to the session {session}");
                 Err(Error::new(Code::StoreLocked, sentence)
@@ -367,102 +298,129 @@ impl Journal {
             if let Some(last) = news.last() {
                 seen = last.at;
             }
-            let decision = decide(&news, seen)?;
-            let content = match &decision {
+            let written = match decide(&news, seen)? {
                 Decision::Nothing => return Ok(seen),
                 Decision::Append(entries) if entries.is_empty() => return Ok(seen),
-                Decision::Append(entries) => Content::Lines(entries),
-                Decision::Close(receipt) => Content::Close(receipt),
+                Decision::Append(entries) => {
+                    let lines = entries.iter().collect();
+                    self.write(session, seen, &Content::Lines(&lines), patience)?
+                }
+                Decision::Close(receipt) => {
+                    self.write(session, seen, &Content::Close(&receipt), patience)?
+                }
             };
-            if let Some(end) = self.write(session, seen, &content, patience)? {
+            if let Some(end) = written {
                 return Ok(end);
             }
         }
     }
 
-    /// Puts other events in the place of those of one document, if nobody did meanwhile. This is
-    /// for compaction: the number stays taken also when no event is left of it.
+    /// Takes note that a session will have something to be swept, before it has.
     ///
     /// # Errors
     /// `store_*`.
-    pub fn rewrite(
-        &self,
-        session: SessionId,
-        old: &Written,
-        entries: &[Entry],
-        patience: &mut Patience,
-    ) -> Result<bool> {
-        let before = Position {
-            n: old.at.n - 1,
-            end: old.at.end,
-        };
-        let new = self.document(session, before, entries, patience)?;
-        let mut set = doc! {"ids": new.ids, "types": new.types, "keys": new.keys};
-        let mut unset = Document::new();
-        for (key, value) in [("lines", new.lines), ("long", new.long.clone())] {
-            match value {
-                Some(value) => drop(set.insert(key, value)),
-                None => drop(unset.insert(key, "")),
-            }
-        }
-        let mut change = doc! {"$set": set, "$inc": {"rev": 1}};
-        if !unset.is_empty() {
-            change.insert("$unset", unset);
-        }
-        let which = doc! {"_id": &new._id, "s": &new.s, "rev": old.rev};
-        // The document before the change names the parts nobody needs any more.
-        let changed = self.database.insist(patience, || async {
-            let change = self
-                .documents
-                .find_one_and_update(which.clone(), change.clone());
-            change.return_document(ReturnDocument::Before).await
+    pub fn will_sweep(&self, session: SessionId, patience: &mut Patience) -> Result<()> {
+        let note = doc! {"_id": session.to_string()};
+        let noted = self.database.insist(patience, || async {
+            let put = self.sweeps.replace_one(note.clone(), doc! {});
+            put.upsert(true).await
         });
-        let changed = changed.map_err(|error| self.database.failed("compact a session", &error))?;
-        let Some(changed) = changed else {
-            return Ok(false);
-        };
-        if let Some(long) = changed.long
-            && !self.texts_in_use(session, patience)?.contains(&long)
-        {
-            self.bytes.remove(&new.s, &long, patience)?;
-        }
-        Ok(true)
+        noted
+            .map(drop)
+            .map_err(|error| self.database.failed("store what is to be removed", &error))
     }
 
-    /// Removes texts in parts that no document of a session names: of writers who were not the
-    /// first at their number.
+    /// Removes what a session has that counts no longer; of one that was closed also all its bytes
+    /// that nobody stored since `before`, which is an hour ago if it is not known better.
+    ///
+    /// # Errors
+    /// `store_*`; doing it again goes on.
+    pub fn sweep(
+        &self,
+        session: SessionId,
+        before: Option<DateTime>,
+        patience: &mut Patience,
+    ) -> Result<()> {
+        let owner = session.to_string();
+        if let Some(base) = self.base(session, patience)? {
+            let below = between(session, 0, Some(base.from));
+            let texts = self.texts(&below, patience)?;
+            let removed = self.database.insist(patience, || async {
+                let removal = self.documents.delete_many(below.clone());
+                removal.hint(by_id()).await
+            });
+            removed.map_err(|error| self.database.failed("remove documents", &error))?;
+            let before = match before {
+                Some(before) => before,
+                None => an_hour_before(self.database.time(patience)?),
+            };
+            let in_use = self.texts(&between(session, 0, None), patience)?;
+            for text in texts.difference(&in_use) {
+                self.bytes.remove(&owner, text, before, patience)?;
+            }
+            let head = self.head(session, patience)?;
+            if base.closed.is_some() && head.is_some_and(|head| head.closed.is_some()) {
+                self.bytes.remove_all(&owner, before, patience)?;
+                if self.bytes.has_any(&owner, patience)? {
+                    // Of a writer that has not seen yet that the session ended.
+                    return Ok(());
+                }
+            }
+        }
+        let done = doc! {"_id": owner};
+        let swept = self.database.insist(patience, || async {
+            self.sweeps.delete_one(done.clone()).await
+        });
+        swept
+            .map(drop)
+            .map_err(|error| self.database.failed("remove a note", &error))
+    }
+
+    /// Returns the sessions that [`Journal::will_sweep`] was said of, and not swept.
+    ///
+    /// # Errors
+    /// `store_*`.
+    pub fn to_be_swept(&self, patience: &mut Patience) -> Result<Vec<SessionId>> {
+        let found = self.database.read_all(patience, || async {
+            let mut cursor = self.sweeps.find(doc! {}).await?;
+            let mut sessions = Vec::new();
+            while cursor.advance().await? {
+                let note = cursor.deserialize_current()?;
+                let id = note.get_str("_id").ok();
+                sessions.extend(id.and_then(|id| id.parse::<SessionId>().ok()));
+            }
+            Ok(sessions)
+        });
+        found.map_err(|error| self.database.failed("read what is to be removed", &error))
+    }
+
+    /// Removes texts in parts that are old and that no document of a session names: of writers who
+    /// were not the first at their number.
     ///
     /// # Errors
     /// `store_*`.
     pub fn sweep_texts(&self, session: SessionId, patience: &mut Patience) -> Result<()> {
         let owner = session.to_string();
-        let old = self.bytes.old(&owner, Use::Text, patience)?;
+        let (old, before) = self.bytes.old(&owner, Use::Text, patience)?;
         if old.is_empty() {
             return Ok(());
         }
-        let in_use = self.texts_in_use(session, patience)?;
+        let in_use = self.texts(&between(session, 0, None), patience)?;
         for text in old.iter().filter(|text| !in_use.contains(*text)) {
-            self.bytes.remove(&owner, text, patience)?;
+            self.bytes.remove(&owner, text, before, patience)?;
         }
         Ok(())
     }
 
-    /// Returns the hashes of the texts in parts that documents of a session name.
-    fn texts_in_use(
-        &self,
-        session: SessionId,
-        patience: &mut Patience,
-    ) -> Result<BTreeSet<String>> {
-        let mut which = between(session, 0, None);
+    /// Returns the hashes of the texts in parts that some documents name.
+    fn texts(&self, which: &Document, patience: &mut Patience) -> Result<BTreeSet<String>> {
+        let mut which = which.clone();
         which.insert("long", doc! {"$exists": true});
-        let named = self.database.collection::<StoredLong>("events");
-        let found = self.database.insist(patience, || async {
+        let named = self.documents.clone_with_type::<StoredLong>();
+        let found = self.database.read_all(patience, || async {
             let only = doc! {"_id": 0, "long": 1};
-            let mut cursor = named
-                .find(which.clone())
-                .projection(only)
-                .hint(by_id())
-                .await?;
+            let found = named.find(which.clone()).projection(only).hint(by_id());
+            let mut cursor = found.await?;
             let mut found = BTreeSet::new();
             while cursor.advance().await? {
                 found.insert(cursor.deserialize_current()?.long);
@@ -472,77 +430,52 @@ impl Journal {
         found.map_err(|error| self.database.failed("read a session", &error))
     }
 
-    /// Returns the numbers of the documents of a session, after 0 or the one that closed it last,
-    /// and whether there are some from before that.
-    ///
-    /// # Errors
-    /// `store_*`.
-    pub fn numbers(&self, session: SessionId, patience: &mut Patience) -> Result<(Vec<i64>, bool)> {
-        let all = between(session, 0, None);
-        let heads = self.database.collection::<StoredHead>("events");
+    /// Returns the last document that says from which number on a session counts.
+    fn base(&self, session: SessionId, patience: &mut Patience) -> Result<Option<StoredFrom>> {
+        let mut bases = between(session, 0, None);
+        bases.insert("from", doc! {"$exists": true});
+        let documents = self.documents.clone_with_type::<StoredFrom>();
         let found = self.database.insist(patience, || async {
-            let only = doc! {"s": 1, "n": 1, "end": 1, "closed": 1};
-            let in_order = heads
-                .find(all.clone())
-                .sort(doc! {"_id": 1})
-                .projection(only);
-            let mut cursor = in_order.hint(by_id()).await?;
-            let (mut numbers, mut has_rest) = (vec![0], false);
-            while cursor.advance().await? {
-                let head = cursor.deserialize_current()?;
-                if head.closed.is_some() {
-                    has_rest |= numbers.len() > 1;
-                    numbers.clear();
-                }
-                numbers.push(head.n);
-            }
-            Ok((numbers, has_rest))
+            let last = documents.find_one(bases.clone()).sort(doc! {"_id": -1});
+            last.hint(by_id()).await
         });
         found.map_err(|error| self.database.failed("read a session", &error))
     }
 
-    /// Takes note at the last document of a session that documents of it were rewritten: what was
-    /// remembered of it is not of its present state.
+    /// Returns the numbers of the documents of a session that count, after 0 where it was neither
+    /// closed nor compacted, and the first of those that count no longer.
     ///
     /// # Errors
     /// `store_*`.
-    pub fn note_rewrite(
+    pub fn numbers(
         &self,
         session: SessionId,
-        last: Position,
         patience: &mut Patience,
-    ) -> Result<()> {
-        let s = session.to_string();
-        let which = doc! {"_id": id(&s, last.n), "s": s};
-        let noted = self.database.insist(patience, || async {
-            self.documents
-                .update_one(which.clone(), doc! {"$inc": {"rewrites": 1}})
-                .await
+    ) -> Result<(Vec<i64>, Option<i64>)> {
+        #[derive(Deserialize)]
+        struct Number {
+            n: i64,
+            #[serde(default)]
+            from: Option<i64>,
+        }
+        let all = between(session, 0, None);
+        let documents = self.documents.clone_with_type::<Number>();
+        let found = self.database.read_all(patience, || async {
+            let in_order = documents.find(all.clone()).sort(doc! {"_id": 1});
+            let only = doc! {"n": 1, "from": 1};
+            let mut cursor = in_order.projection(only).hint(by_id()).await?;
+            let (mut numbers, mut rest) = (vec![0], None);
+            while cursor.advance().await? {
+                let Number { n, from } = cursor.deserialize_current()?;
+                if let Some(from) = from {
+                    rest = rest.or(numbers.iter().copied().find(|n| (1..from).contains(n)));
+                    numbers.retain(|n| *n >= from);
+                }
+                numbers.push(n);
+            }
+            Ok((numbers, rest))
         });
-        noted
-            .map(drop)
-            .map_err(|error| self.database.failed("compact a session", &error))
-    }
-
-    /// Removes what a closed session has left below its end. Returns how many documents that were.
-    ///
-    /// # Errors
-    /// `store_*`; doing it again goes on.
-    pub fn sweep(
-        &self,
-        session: SessionId,
-        closed: Position,
-        patience: &mut Patience,
-    ) -> Result<u64> {
-        let below = between(session, 0, Some(closed.n));
-        let removed = self.database.insist(patience, || async {
-            self.documents
-                .delete_many(below.clone())
-                .hint(by_id())
-                .await
-        });
-        let removed = removed.map_err(|error| self.database.failed("purge a session", &error))?;
-        Ok(removed.deleted_count)
+        found.map_err(|error| self.database.failed("read a session", &error))
     }
 
     /// Returns what is left of the sessions that were closed, those among them that were begun
@@ -551,141 +484,125 @@ impl Journal {
     /// # Errors
     /// `store_*`.
     pub fn receipts(&self, patience: &mut Patience) -> Result<Vec<Head>> {
-        let heads = self.database.collection::<StoredHead>("events");
-        let found = self.database.insist(patience, || async {
+        let heads = self.documents.clone_with_type::<StoredHead>();
+        let found = self.database.read_all(patience, || async {
             let closed = heads.find(doc! {"closed": {"$exists": true}});
-            let mut cursor = closed.sort(doc! {"_id": 1}).await?;
-            let mut found = Vec::new();
-            while cursor.advance().await? {
-                found.extend(head_of(&cursor.deserialize_current()?));
-            }
-            Ok(found)
+            read_heads(closed.sort(doc! {"_id": 1}).projection(of_head()).await?).await
         });
         found.map_err(|error| self.database.failed("read the receipts", &error))
     }
 
-    /// Inserts a document until it is known whether it is there.
+    /// Inserts a document until it is known whether it is there and counts.
     fn insert(&self, document: &Stored, patience: &mut Patience) -> Result<Outcome> {
+        // Whether an attempt may have got through of which that is not known.
+        let may_be_there = Cell::new(false);
+        let failed = |error: &DriverError| {
+            let told = self.database.failed("store the turn", error);
+            let is_uncertain = may_be_there.get() && is_unknown(error);
+            if is_uncertain && told.code == Code::StoreUnreachable {
+                uncertain(&told)
+            } else {
+                told
+            }
+        };
         let inserted = self.database.insist(patience, || async {
-            self.documents.insert_one(document).await
+            let before = may_be_there.replace(true);
+            let inserted = self.documents.insert_one(document).await;
+            let is_out = |error: &DriverError| was_never_sent(error) || !is_unknown(error);
+            if inserted.as_ref().err().is_some_and(is_out) {
+                may_be_there.set(before);
+            }
+            inserted
         });
         match inserted {
-            Ok(_) => {}
+            Ok(_) => may_be_there.set(true),
             Err(error) if is_duplicate(&error) => {
-                let there = self.database.insist(patience, || async {
-                    self.documents
-                        .find_one(doc! {"_id": &document._id, "s": &document.s})
-                        .await
-                });
-                let there =
-                    there.map_err(|error| self.database.failed("store the turn", &error))?;
-                if there.is_none_or(|there| there.by != document.by) {
+                let is_own = self.is_own(document, patience);
+                if !is_own.map_err(|error| failed(&error))? {
                     return Ok(Outcome::Taken);
                 }
+                may_be_there.set(true);
             }
-            Err(error) => return Err(self.database.failed("store the turn", &error)),
+            Err(error) => return Err(failed(&error)),
         }
-        if self.is_closed_above(document) {
-            let own = doc! {"_id": &document._id, "s": &document.s, "by": &document.by};
-            // Below the end of the session nobody sees it; what stays is swept with the next one.
-            let _ = self
-                .database
-                .wait(async { self.documents.delete_one(own).await });
-            return Ok(Outcome::Taken);
+        let superseded = self.is_superseded(document, patience);
+        if !superseded.map_err(|error| failed(&error))? {
+            return Ok(Outcome::Stored);
         }
-        Ok(Outcome::Stored)
-    }
-
-    /// Tells whether the session was closed above a document, so that this one never counted.
-    fn is_closed_above(&self, document: &Stored) -> bool {
-        let mut above = doc! {"closed": {"$exists": true}};
-        let from = id(&document.s, document.n + 1);
-        above.extend(
-            doc! {"_id": {"$gte": from, "$lt": format!("{}0", document.s)}, "s": &document.s},
-        );
-        // The document is acknowledged; where this cannot be said any more, it is as if the
-        // purge came a moment later.
-        let found = self
+        let own = doc! {"_id": &document._id, "s": &document.s, "by": &document.by};
+        // It does not count, and what counts no longer is removed by the next sweep at the latest.
+        let _ = self
             .database
-            .wait(async { self.documents.find_one(above).hint(by_id()).await });
-        found.is_ok_and(|found| found.is_some())
+            .wait(async { self.documents.delete_one(own).await });
+        Ok(Outcome::Taken)
     }
 
-    fn document(
+    /// Tells whether the document that has the name of this one is this one, from an attempt of
+    /// which nothing was heard; and if so, waits until a majority has it.
+    fn is_own(
         &self,
-        session: SessionId,
-        before: Position,
-        entries: &[Entry],
+        document: &Stored,
         patience: &mut Patience,
-    ) -> Result<Stored> {
-        let lines = lines_of(entries);
-        let (mut ids, mut types, mut keys) = (Vec::new(), Vec::new(), Vec::new());
-        for Entry { event, .. } in entries {
-            if ids.len() < NAMED {
-                ids.push(event.id.to_string());
-                types.push(event.body.type_name().to_owned());
-            }
-            if let Body::Turn(turn) = &event.body
-                && keys.len() < NAMED
-            {
-                keys.extend(turn.key.as_ref().map(|key| key.key.clone()));
-            }
+    ) -> std::result::Result<bool, DriverError> {
+        let own = doc! {"_id": &document._id, "s": &document.s, "by": &document.by};
+        // A change to what it is already: nothing is written, and that is acknowledged when all
+        // that was written before it is as durable as was asked for.
+        let same = doc! {"$set": {"by": &document.by}};
+        let found = self.database.insist(patience, || async {
+            self.documents.update_one(own.clone(), same.clone()).await
+        });
+        found.map(|found| found.matched_count == 1)
+    }
+
+    /// Tells whether something above a document says that it does not count: the session was closed
+    /// or compacted, and its number free again.
+    fn is_superseded(
+        &self,
+        document: &Stored,
+        patience: &mut Patience,
+    ) -> std::result::Result<bool, DriverError> {
+        let mut above = document.above();
+        above.insert("from", doc! {"$gt": document.n});
+        let documents = self.documents.clone_with_type::<StoredFrom>();
+        let found = self.database.insist(patience, || async {
+            documents.find_one(above.clone()).hint(by_id()).await
+        });
+        found.map(|found| found.is_some())
+    }
+
+    /// Stores a text in parts, if it does not fit a document.
+    fn text(&self, session: SessionId, lines: &Lines, patience: &mut Patience) -> Result<Text> {
+        if lines.bytes() > INLINE {
+            let owner = session.to_string();
+            let put = self.bytes.put(&owner, Use::Text, &lines.text, patience);
+            return put.map(Text::Long);
         }
-        let bytes = lines.len() as i64;
-        let s = session.to_string();
-        let (mut inline, mut long) = (None, None);
-        if lines.len() > INLINE {
-            long = Some(self.bytes.put(&s, Use::Text, &lines, patience)?);
-        } else {
-            let text = String::from_utf8(lines);
-            inline = Some(text.map_err(|cause| {
-                Error::new(Code::Internal, "a line is not UTF-8").because(cause)
-            })?);
-        }
-        Ok(Stored {
-            _id: id(&s, before.n + 1),
-            s,
-            n: before.n + 1,
-            end: before.end + bytes,
-            at: DateTime::from_millis(clock::now().as_ms() as i64),
-            by: lot(),
-            rev: 0,
-            ids,
-            types,
-            keys,
-            lines: inline,
-            long,
-            closed: None,
-        })
+        let text = String::from_utf8(lines.text.clone());
+        text.map(Text::Inline)
+            .map_err(|cause| Error::new(Code::Internal, "a line is not UTF-8").because(cause))
     }
 
     fn written(&self, document: Stored, patience: &mut Patience) -> Result<Written> {
-        let lines = match (document.lines, document.long) {
-            (Some(lines), _) => lines.into_bytes(),
-            (None, Some(long)) => {
-                self.bytes
-                    .get(&document.s, &long, patience)?
-                    .ok_or_else(|| {
-                        Error::new(
-                            Code::StoreIo,
-                            format!("cannot read the session {}", document.s),
-                        )
-                        .because(format!(
-                            "the bytes {long} of its document {} are not there",
-                            document.n
-                        ))
-                    })?
-            }
-            (None, None) => Vec::new(),
-        };
+        let (mut lines, mut lost) = (Vec::new(), None);
+        match (document.lines, document.long) {
+            (Some(text), _) => lines = text.into_bytes(),
+            (None, Some(hash)) => match self.bytes.get(&document.s, &hash, patience) {
+                Ok(Some(text)) => lines = text,
+                Ok(None) => lost = Some(hash),
+                Err(error) if error.code == Code::Damaged => lost = Some(hash),
+                Err(error) => return Err(error),
+            },
+            (None, None) => {}
+        }
         Ok(Written {
             at: Position {
                 n: document.n,
                 end: document.end,
             },
             lines,
+            lost,
             closed: document.closed,
-            rev: document.rev,
+            from: document.from,
         })
     }
 
@@ -700,69 +617,67 @@ impl Journal {
             .keys(doc! {"closed": 1})
             .options(closed)
             .build();
-        let _ = self
-            .database
-            .wait(async { self.documents.create_indexes([heads, closed]).await });
+        let make = async { self.documents.create_indexes([heads, closed]).await };
+        self.database.try_briefly(make);
     }
 }
 
-fn lines_of(entries: &[Entry]) -> Vec<u8> {
-    let mut lines = Vec::new();
-    for entry in entries {
-        lines.extend_from_slice(&entry.raw);
-        lines.push(b'\n');
-    }
-    lines
+/// How many documents are fetched at once by who reads backwards.
+const BACKWARDS_AT_ONCE: u32 = 32;
+
+/// The documents of a session, the last one first.
+#[derive(Debug)]
+pub struct Backwards<'a> {
+    journal: &'a Journal,
+    cursor: Cursor<Stored>,
 }
 
-fn closing(session: SessionId, before: Position, receipt: String) -> Stored {
-    let s = session.to_string();
-    Stored {
-        _id: id(&s, before.n + 1),
-        s,
-        n: before.n + 1,
-        // A new log begins here.
-        end: 0,
-        at: DateTime::from_millis(clock::now().as_ms() as i64),
-        by: lot(),
-        rev: 0,
-        ids: Vec::new(),
-        types: Vec::new(),
-        keys: Vec::new(),
-        lines: None,
-        long: None,
-        closed: Some(receipt),
+impl Backwards<'_> {
+    /// Returns the next one.
+    ///
+    /// # Errors
+    /// `store_*`.
+    pub fn next(&mut self, patience: &mut Patience) -> Result<Option<Written>> {
+        let database = &self.journal.database;
+        let failed = |error: DriverError| database.failed("read a session", &error);
+        if !database.wait(self.cursor.advance()).map_err(failed)? {
+            return Ok(None);
+        }
+        let document = self.cursor.deserialize_current().map_err(failed)?;
+        self.journal.written(document, patience).map(Some)
     }
 }
 
-fn head_of(head: &StoredHead) -> Option<Head> {
-    Some(Head {
-        session: head.s.parse().ok()?,
-        at: Position {
-            n: head.n,
-            end: head.end,
-        },
-        closed: head.closed.clone(),
-        rewrites: head.rewrites.unwrap_or(0),
-    })
+/// Returns what finds the last document of each session. With the index it reads one key of each.
+pub fn last_of_each() -> [Document; 2] {
+    [
+        doc! {"$sort": {"s": -1, "n": -1}},
+        doc! {"$group": {
+            "_id": "$s",
+            "s": {"$first": "$s"},
+            "n": {"$first": "$n"},
+            "end": {"$first": "$end"},
+            "closed": {"$first": "$closed"},
+        }},
+    ]
 }
 
-/// Returns what finds the documents of a session from a number on, and below another.
-fn between(session: SessionId, from: i64, below: Option<i64>) -> Document {
-    let s = session.to_string();
-    let end = below.map_or_else(|| format!("{s}0"), |below| id(&s, below));
-    doc! {"_id": {"$gte": id(&s, from), "$lt": end}, "s": s}
+async fn read_heads(mut cursor: Cursor<StoredHead>) -> std::result::Result<Vec<Head>, DriverError> {
+    let mut heads = Vec::new();
+    while cursor.advance().await? {
+        let head = cursor.deserialize_current().ok();
+        heads.extend(head.and_then(StoredHead::head));
+    }
+    Ok(heads)
 }
 
-/// Returns the name of a document; names sort as the numbers do.
-fn id(session: &str, n: i64) -> String {
-    format!("{session}/{n:010}")
+/// Returns the error of a write of which nothing was heard, for whoever might try it again.
+fn uncertain(cause: &Error) -> Error {
+    Error::new(Code::StoreIo, "cannot tell whether the turn is stored")
+        .because(cause)
+        .hint("look with `session show` when the server is back, before you ask again")
 }
 
-fn by_id() -> mongodb::options::Hint {
-    mongodb::options::Hint::Keys(doc! {"_id": 1})
-}
-
-fn lot() -> String {
-    EventId::next(clock::now().as_ms(), None, clock::random_bits()).to_string()
+fn by_id() -> Hint {
+    Hint::Keys(doc! {"_id": 1})
 }

@@ -5,7 +5,7 @@
 //! follows has the context. Anything out of the usual (a merge brought older events, a turn that is
 //! pinned since) is for the whole reading.
 
-use super::journal::Position;
+use super::document::Position;
 use super::{MongoStore, at_once, events_of};
 use crate::error::Result;
 use crate::session::event::{Event, KeptTurn};
@@ -13,52 +13,44 @@ use crate::session::id::SessionId;
 use crate::session::seen::Seen;
 use crate::store::snapshot::{Mark, Snapshot};
 
-/// How many documents are read at first; then always as many as before.
-const FIRST: i64 = 32;
-
 /// Reads the end of a session. `None` where it takes the whole, or there is none.
 ///
 /// # Errors
 /// `store_*`.
 pub(super) fn read(store: &MongoStore, id: SessionId) -> Result<Option<Snapshot>> {
+    let mut patience = at_once();
+    let mut documents = store.journal.backwards(id, &mut patience)?;
     let mut seen = Seen::default();
     let mut end: Option<Position> = None;
-    let (mut below, mut limit) = (i64::from(u32::MAX), FIRST);
-    loop {
-        let documents = store.journal.read_below(id, below, limit, &mut at_once())?;
-        let is_all = (documents.len() as i64) < limit;
-        for document in &documents {
-            if document.closed.is_some() {
-                return Ok(whole(seen, end));
-            }
-            end.get_or_insert(document.at);
-            below = document.at.n;
-            let events = events_of(std::slice::from_ref(document));
-            if !events.damage.is_empty() {
+    let mut from = 0;
+    while let Some(document) = documents.next(&mut patience)? {
+        if document.closed.is_some() || document.at.n < from {
+            break;
+        }
+        end.get_or_insert(document.at);
+        from = from.max(document.from.unwrap_or(0));
+        let events = events_of(std::slice::from_ref(&document));
+        if !events.damage.is_empty() {
+            return Ok(None);
+        }
+        for entry in events.entries.into_iter().rev() {
+            if !seen.take(entry.event) {
                 return Ok(None);
             }
-            for entry in events.entries.into_iter().rev() {
-                if !seen.take(entry.event) {
+            if seen.is_complete() {
+                if !seen.is_in_order() {
                     return Ok(None);
                 }
-                if seen.is_complete() {
-                    if !seen.is_in_order() {
-                        return Ok(None);
-                    }
-                    let session = seen.into_session(|kept| find(store, id, kept))?;
-                    return Ok(session.map(|session| Snapshot {
-                        session,
-                        mark: end.map(Mark::new),
-                        ..Snapshot::default()
-                    }));
-                }
+                let session = seen.into_session(|kept| find(store, id, kept))?;
+                return Ok(session.map(|session| Snapshot {
+                    session,
+                    mark: end.map(Mark::new),
+                    ..Snapshot::default()
+                }));
             }
         }
-        if is_all {
-            return Ok(whole(seen, end));
-        }
-        limit *= 2;
     }
+    Ok(whole(seen, end))
 }
 
 /// Returns the session that was seen to its beginning.

@@ -100,7 +100,11 @@ impl Leases {
             |value: Document, otherwise: &str| doc! {"$cond": [&is_free, value, otherwise]};
         let literal = |text: Option<&str>| doc! {"$literal": text};
         let change = vec![
-            doc! {"$set": {"before": if_free(doc! {"$ifNull": ["$note", null]}, "$before")}},
+            doc! {"$set": {"before": {"$cond": [
+                {"$and": [&is_free, {"$ne": ["$holder", &holder]}]},
+                {"$ifNull": ["$note", null]},
+                "$before",
+            ]}}},
             doc! {"$set": {
                 "note": if_free(literal(note), "$note"),
                 "until": if_free(until(self.term), "$until"),
@@ -242,16 +246,10 @@ impl Lease {
             .map_err(|error| self.database.failed("look at a lease", &error))
     }
 
-    /// Returns what is held.
+    /// Tells whether this is held under a name in a database.
     #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Tells whether this is held in a database.
-    #[must_use]
-    pub fn is_in(&self, database: &Database) -> bool {
-        self.database.is(database)
+    pub fn is_of(&self, name: &str, database: &Database) -> bool {
+        self.name == name && self.database.is(database)
     }
 
     /// Lets go, and leaves something to read for who comes next.

@@ -3,7 +3,7 @@
 //! * [`database`]: connecting, the collections, and the one place that waits for the driver
 //! * [`failure`]: what went wrong there, in the words and codes of this program
 //! * [`patience`]: trying again, for how long and how far apart
-//! * [`journal`]: the log of a session as documents that are only ever inserted
+//! * [`document`], [`journal`]: the log of a session as documents that are only ever inserted
 //! * [`bytes`]: what does not fit a document, in parts
 //! * [`lease`]: what a process holds for as long as it lives
 //! * [`drafts`], [`guards`], [`remembered`]: turns under way, what keeps others waiting, caches
@@ -18,6 +18,7 @@ mod appending;
 pub mod bytes;
 mod compact;
 pub mod database;
+pub mod document;
 mod drafts;
 pub mod failure;
 mod follower;
@@ -33,9 +34,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use database::Database;
+use document::{Position, Written};
 use drafts::Drafts;
 use follower::MongoFollower;
-use journal::{Journal, Position, Written};
+use journal::Journal;
 use lease::Leases;
 use patience::Patience;
 use remembered::Remembered;
@@ -43,8 +45,9 @@ use writing::MongoWritable;
 
 use super::draft::{FoundDraft, Rewritten};
 use super::follow::Follower;
+use super::from_events::listed;
 use super::guard::{Guard, Taken};
-use super::list::{Listed, Listing};
+use super::list::Listing;
 use super::models::Model;
 use super::purge::Receipt;
 use super::snapshot::{Damage, Events, Extent, Mark, Snapshot};
@@ -55,9 +58,8 @@ use crate::error::Result;
 use crate::progress::Progress;
 use crate::session::attachment::Blob;
 use crate::session::event::{Event, Key, Timestamp};
-use crate::session::fold::{Entry, fold};
+use crate::session::fold::Entry;
 use crate::session::id::{EventId, SessionId};
-use crate::session::summary::Summary;
 
 /// A store in a database.
 #[derive(Debug)]
@@ -104,11 +106,28 @@ fn at_once() -> Patience {
     Patience::of(Duration::ZERO)
 }
 
+/// Returns the lines of documents, each with the event it is, if it is one.
+fn lines_of(written: &[Written]) -> impl Iterator<Item = (&[u8], Option<Event>)> {
+    let lines = written
+        .iter()
+        .flat_map(|document| document.lines.split(|b| *b == b'\n'));
+    let lines = lines.filter(|raw| !raw.is_empty());
+    lines.map(|raw| (raw, Event::from_slice(raw).ok()))
+}
+
 /// Returns the events of documents.
 fn events_of(written: &[Written]) -> Events {
     let mut events = Events::default();
     for document in written {
         let mut offset = 0;
+        if document.lost.is_some() {
+            let place = format!("document {}", document.at.n);
+            let nothing = Damage {
+                offset: 0,
+                bytes: 0,
+            };
+            events.damage.push((place, nothing));
+        }
         for line in document.lines.split_inclusive(|b| *b == b'\n') {
             let raw = line.strip_suffix(b"\n").unwrap_or(line);
             match Event::from_slice(raw) {
@@ -233,7 +252,7 @@ impl Store for MongoStore {
         for head in heads.into_iter().filter(|head| head.closed.is_none()) {
             steps.step();
             let id = head.session;
-            if let Some(listed) = known.take(id, head.at, head.rewrites) {
+            if let Some(listed) = known.take(id, head.at) {
                 listing.sessions.push(listed);
                 continue;
             }
@@ -241,7 +260,7 @@ impl Store for MongoStore {
                 Ok((events, at)) => {
                     if let Some(listed) = listed(id, events) {
                         if at == head.at {
-                            new.push((at, head.rewrites, listed.clone()));
+                            new.push((at, listed.clone()));
                         }
                         listing.sessions.push(listed);
                     }
@@ -270,23 +289,29 @@ impl Store for MongoStore {
             }
         };
         for id in ids {
-            let (numbers, has_rest) = self.journal.numbers(id, &mut at_once())?;
+            let (numbers, rest) = self.journal.numbers(id, &mut at_once())?;
             let mut tell = |kind, document: i64, message: &str| {
-                report.findings.push(Finding {
-                    kind,
-                    session: Some(id),
-                    place: format!("document {document}"),
-                    offset: None,
-                    bytes: None,
-                    message: message.to_owned(),
-                });
+                let place = format!("document {document}");
+                report
+                    .findings
+                    .push(finding(kind, Some(id), place, message));
             };
-            if has_rest {
-                let message = "documents of a purge that was cut short; the next one removes them";
-                tell(Kind::Leftover, numbers[0], message);
+            if let Some(rest) = rest {
+                let message =
+                    "left by a purge or a compaction that was cut short; the next removes it";
+                tell(Kind::Leftover, rest, message);
             }
             for pair in numbers.windows(2).filter(|pair| pair[0] + 1 != pair[1]) {
                 tell(Kind::DamagedLine, pair[0] + 1, "it is not there");
+            }
+        }
+        if named.is_none() {
+            for name in self.journal.strangers(&mut at_once())? {
+                let message = "no program of this kind wrote it: passed over";
+                let place = format!("document {name}");
+                report
+                    .findings
+                    .push(finding(Kind::DamagedLine, None, place, message));
             }
         }
         Ok(report)
@@ -301,13 +326,13 @@ impl Store for MongoStore {
     }
 }
 
-fn listed(id: SessionId, events: Events) -> Option<Listed> {
-    let Events { entries, damage } = events;
-    let bytes = entries.iter().map(|entry| entry.raw.len() as u64 + 1).sum();
-    Some(Listed {
-        id,
-        summary: Summary::of(&fold(entries))?,
-        damaged: damage.len(),
-        bytes,
-    })
+fn finding(kind: Kind, session: Option<SessionId>, place: String, message: &str) -> Finding {
+    Finding {
+        kind,
+        session,
+        place,
+        offset: None,
+        bytes: None,
+        message: message.to_owned(),
+    }
 }

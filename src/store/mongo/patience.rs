@@ -45,7 +45,7 @@ impl Patience {
         Some(drawn.min(left))
     }
 
-    /// Begins with short waits again, after something went well.
+    /// Begins with short waits again, after what was waited for is done.
     pub fn is_renewed(&mut self) {
         self.wait = FIRST;
     }

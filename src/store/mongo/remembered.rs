@@ -8,7 +8,7 @@ use mongodb::bson::doc;
 use serde::{Deserialize, Serialize};
 
 use super::database::Database;
-use super::journal::Position;
+use super::document::Position;
 use super::patience::Patience;
 use crate::error::Result;
 use crate::json;
@@ -18,7 +18,7 @@ use crate::store::list::Listed;
 use crate::store::models::Model;
 
 /// Who wrote a summary, and in which shape: what another version computed is computed again.
-const APP: &str = concat!("ollama-prompt ", env!("CARGO_PKG_VERSION"), " summary 1");
+const APP: &str = concat!("ollama-prompt ", env!("CARGO_PKG_VERSION"), " summary 2");
 
 /// How many summaries are written at once.
 const AT_ONCE: usize = 1000;
@@ -36,8 +36,6 @@ struct StoredSummary {
     _id: String,
     /// The last document of the session that it is of.
     n: i64,
-    /// How often documents of the session were rewritten by then.
-    rewrites: i64,
     app: String,
     damaged: i64,
     bytes: i64,
@@ -56,9 +54,9 @@ pub(super) struct Summaries(HashMap<String, StoredSummary>);
 
 impl Summaries {
     /// Takes the summary of a session, if it is of its present state.
-    pub(super) fn take(&mut self, id: SessionId, at: Position, rewrites: i64) -> Option<Listed> {
+    pub(super) fn take(&mut self, id: SessionId, at: Position) -> Option<Listed> {
         let stored = self.0.remove(&id.to_string())?;
-        let is_present = stored.n == at.n && stored.rewrites == rewrites && stored.app == APP;
+        let is_present = stored.n == at.n && stored.app == APP;
         let summary: Summary = serde_json::from_str(&stored.summary).ok()?;
         is_present.then(|| Listed {
             id,
@@ -91,15 +89,15 @@ impl Remembered {
         Summaries(found.unwrap_or_default())
     }
 
-    pub(super) fn remember_summaries(&self, new: &[(Position, i64, Listed)]) {
+    pub(super) fn remember_summaries(&self, new: &[(Position, Listed)]) {
         for some in new.chunks(AT_ONCE) {
             let ids: Vec<String> = some
                 .iter()
-                .map(|(_, _, listed)| listed.id.to_string())
+                .map(|(_, listed)| listed.id.to_string())
                 .collect();
             let stored: Vec<StoredSummary> = some
                 .iter()
-                .map(|(at, rewrites, listed)| stored(*at, *rewrites, listed))
+                .map(|(at, listed)| stored(*at, listed))
                 .collect();
             let _ = self.database.wait(async {
                 self.summaries
@@ -122,9 +120,11 @@ impl Remembered {
     /// # Errors
     /// `store_*`.
     pub(super) fn forget_summaries(&self, patience: &mut Patience) -> Result<()> {
-        let forgotten = self.database.insist(patience, || async {
-            self.summaries.delete_many(doc! {}).await
-        });
+        // They have titles, one of which may be to be seen no more: not even after a crash.
+        let summaries = self.database.collection::<StoredSummary>("summaries");
+        let forgotten = self
+            .database
+            .insist(patience, || async { summaries.delete_many(doc! {}).await });
         forgotten
             .map(drop)
             .map_err(|error| self.database.failed("forget the summaries", &error))
@@ -158,11 +158,10 @@ impl Remembered {
     }
 }
 
-fn stored(at: Position, rewrites: i64, listed: &Listed) -> StoredSummary {
+fn stored(at: Position, listed: &Listed) -> StoredSummary {
     StoredSummary {
         _id: listed.id.to_string(),
         n: at.n,
-        rewrites,
         app: APP.to_owned(),
         damaged: listed.damaged as i64,
         bytes: i64::try_from(listed.bytes).unwrap_or(i64::MAX),

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::appending::{MongoAppending, entries, put_blobs};
 use super::compact::compact;
-use super::journal::{Content, Decision, Position, Written};
+use super::document::{Lines as Text, Position, Written};
+use super::journal::{Content, Decision};
 use super::lease::{Lease, Try};
 use super::patience::Patience;
 use super::{MongoStore, at_once, events_of};
@@ -39,9 +40,14 @@ impl MongoWritable<'_> {
         let (from, to) = (fork.from.session.to_string(), to.to_string());
         let bytes = &self.store.bytes;
         for name in &fork.blobs {
-            // One whose bytes rotted is not sent, here and there.
-            if let Some(blob) = bytes.get(&from, name, patience)? {
-                bytes.put(&to, super::bytes::Use::Blob, &blob, patience)?;
+            match bytes.get(&from, name, patience) {
+                Ok(Some(blob)) => {
+                    bytes.put(&to, super::bytes::Use::Blob, &blob, patience)?;
+                }
+                Ok(None) => {}
+                // One whose bytes rotted is not sent, here and there.
+                Err(error) if error.code == Code::Damaged => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(())
@@ -112,7 +118,8 @@ impl Writable for MongoWritable<'_> {
         journal
             .append(id, Position::default(), &mut patience, append)
             .map_err(|error| error.session(id))?;
-        put_blobs(self.store, id, blobs, &mut patience)?;
+        // A purge that saw no session there may have taken them along.
+        let _ = put_blobs(self.store, id, blobs, &mut patience);
         Ok(Appended { ids, locked: true })
     }
 
@@ -160,9 +167,10 @@ impl Writable for MongoWritable<'_> {
                 Lines::Raw(lines) => raw_entries(&lines)?,
                 Lines::Events(events) => entries(events.into_iter(), seen)?,
             };
+            let lines: Text = lines.iter().collect();
             let content = Content::Lines(&lines);
             if journal.write(id, seen, &content, &mut patience)?.is_some() {
-                put_blobs(self.store, id, &blobs, &mut patience)?;
+                let _ = put_blobs(self.store, id, &blobs, &mut patience);
                 return Ok(missing.added);
             }
         }
@@ -215,11 +223,12 @@ impl Writable for MongoWritable<'_> {
             Ok(Decision::Close(text))
         };
         let (journal, begin) = (&self.store.journal, Position::default());
-        let closed = journal.append(id, begin, &mut patience, close)?;
+        let begun = self.store.database.time(&mut patience)?;
+        journal.will_sweep(id, &mut patience)?;
+        journal.append(id, begin, &mut patience, close)?;
+        // What stays is swept by the next purge, or was none.
+        let _ = journal.sweep(id, Some(begun), &mut patience);
         if receipt.is_some() {
-            // It is gone by now; what stays of it is swept by the next purge.
-            let _ = journal.sweep(id, closed, &mut patience);
-            let _ = self.store.bytes.remove_all(&id.to_string(), &mut patience);
             self.store.remembered.forget_summary(id);
         }
         Ok(receipt)
@@ -229,7 +238,10 @@ impl Writable for MongoWritable<'_> {
         let name_of = format!("tenure/{name}");
         let is_this = |held: &Tenure| {
             let lease = held.held::<Lease>();
-            lease.is_some_and(|lease| lease.name() == name_of && lease.is_in(&self.store.database))
+            lease.is_some_and(|lease| {
+                let is_held = || lease.holds(&mut self.patience()).unwrap_or(true);
+                lease.is_of(&name_of, &self.store.database) && is_held()
+            })
         };
         if let Some(held) = held.filter(is_this) {
             return Ok(held);
@@ -252,12 +264,9 @@ impl Writable for MongoWritable<'_> {
     fn sweep(&self) {
         let mut patience = at_once();
         let _ = self.store.leases.sweep(&mut patience);
-        let closed = self.store.journal.receipts(&mut patience);
-        for head in closed.unwrap_or_default() {
-            let _ = self
-                .store
-                .journal
-                .sweep(head.session, head.at, &mut patience);
+        let journal = &self.store.journal;
+        for session in journal.to_be_swept(&mut patience).unwrap_or_default() {
+            let _ = journal.sweep(session, None, &mut patience);
         }
     }
 

@@ -15,7 +15,8 @@ use ollama_prompt::session::fold::Entry;
 use ollama_prompt::session::id::{EventId, SessionId};
 use ollama_prompt::store::mongo::bytes::{Bytes, PART, Use};
 use ollama_prompt::store::mongo::database::Database;
-use ollama_prompt::store::mongo::journal::{Decision, Journal, Position, Written};
+use ollama_prompt::store::mongo::document::{Position, Written};
+use ollama_prompt::store::mongo::journal::{Decision, Journal};
 use ollama_prompt::store::mongo::lease::{Leases, Try};
 
 use super::proxy::Proxy;
@@ -23,12 +24,12 @@ use super::{connect, patience};
 use crate::support::mongod::{Kind, Mongod, need_mongod};
 use crate::support::outside;
 
-fn session() -> SessionId {
+pub(super) fn session() -> SessionId {
     SessionId::from_parts(clock::now().as_ms(), clock::random_bits())
 }
 
 /// Returns an event that comes after `highest` and says `title`.
-fn event(highest: Option<EventId>, at: Position, title: &str) -> Entry {
+pub(super) fn event(highest: Option<EventId>, at: Position, title: &str) -> Entry {
     let ts = clock::now();
     let settings = Settings {
         title: Some(title.to_owned()),
@@ -45,7 +46,7 @@ fn event(highest: Option<EventId>, at: Position, title: &str) -> Entry {
     Entry { event, raw }
 }
 
-fn events(written: &[Written]) -> Vec<Event> {
+pub(super) fn events(written: &[Written]) -> Vec<Event> {
     let lines = written
         .iter()
         .flat_map(|document| document.lines.split(|b| *b == b'\n'));
@@ -55,7 +56,7 @@ fn events(written: &[Written]) -> Vec<Event> {
         .collect()
 }
 
-fn title(event: &Event) -> String {
+pub(super) fn title(event: &Event) -> String {
     match &event.body {
         Body::Set(settings) => settings.title.clone().expect("a title"),
         other => panic!("{other:?}"),
@@ -63,7 +64,11 @@ fn title(event: &Event) -> String {
 }
 
 /// Appends an event that says `title` after whatever is there.
-fn append(journal: &Journal, session: SessionId, title: &str) -> Result<EventId, String> {
+pub(super) fn append(
+    journal: &Journal,
+    session: SessionId,
+    title: &str,
+) -> Result<EventId, String> {
     let (mut highest, mut appended) = (None, None);
     let decide = &mut |news: &[Written], at: Position| {
         highest = events(news).iter().map(|event| event.id).max().max(highest);
@@ -76,7 +81,7 @@ fn append(journal: &Journal, session: SessionId, title: &str) -> Result<EventId,
     Ok(appended.expect("it was decided"))
 }
 
-fn read(database: &Database, session: SessionId) -> Vec<Written> {
+pub(super) fn read(database: &Database, session: SessionId) -> Vec<Written> {
     let journal = Journal::of(database);
     journal
         .read_after(session, Position::default(), &mut patience())
@@ -211,12 +216,12 @@ fn an_answer_that_got_lost_is_asked_for_again_under_the_same_name() {
 }
 
 /// Closes a session as a purge does.
-fn purge(journal: &Journal, id: SessionId) {
+pub(super) fn purge(journal: &Journal, id: SessionId) {
     let close = &mut |_: &[Written], _: Position| Ok(Decision::Close("gone".to_owned()));
-    let closed = journal
+    journal
         .append(id, Position::default(), &mut patience(), close)
         .expect("closed");
-    journal.sweep(id, closed, &mut patience()).expect("swept");
+    journal.sweep(id, None, &mut patience()).expect("swept");
 }
 
 #[test]
@@ -304,43 +309,6 @@ fn what_is_too_long_for_a_document_comes_back_whole() {
         let heads = journal.heads(&mut patience()).expect("listed");
         assert_eq!(heads.len(), 1);
         assert!(heads[0].closed.is_some());
-    }
-}
-
-#[test]
-fn a_compacted_document_keeps_its_number_and_loses_against_nobody() {
-    if !need_mongod() {
-        return;
-    }
-    for kind in Kind::BOTH {
-        let database = connect(&Mongod::database(kind));
-        let (journal, id) = (Journal::of(&database), session());
-        for n in 0..3 {
-            append(&journal, id, &format!("{n}")).expect("kept");
-        }
-        let written = read(&database, id);
-        let empty = journal
-            .rewrite(id, &written[1], &[], &mut patience())
-            .expect("written");
-        assert!(empty, "nobody else compacts");
-        let late = journal.rewrite(
-            id,
-            &written[1],
-            &[event(None, Position::default(), "late")],
-            &mut patience(),
-        );
-        assert!(!late.expect("asked"), "{kind:?}: somebody was faster");
-        let left = read(&database, id);
-        assert_eq!(
-            left.iter()
-                .map(|document| document.at.n)
-                .collect::<Vec<_>>(),
-            [1, 2, 3]
-        );
-        assert_eq!(
-            events(&left).iter().map(title).collect::<Vec<_>>(),
-            ["0", "2"]
-        );
     }
 }
 

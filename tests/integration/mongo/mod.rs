@@ -2,6 +2,7 @@
 //! replica set and on a server by itself.
 
 mod copy;
+mod durable;
 mod failures;
 mod journal;
 mod program;
