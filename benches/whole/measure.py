@@ -4,11 +4,13 @@
     benches/whole/measure.py                  every part but the largest stores
     benches/whole/measure.py turn lengths     these parts
     benches/whole/measure.py large list       10 000 and 100 000 sessions, 1 GB
+    benches/whole/measure.py mongodb          sessions in a MongoDB server beside files; only where it is asked for
 
 Builds the program, the generator of stores and `floor.rs`, and prints a table a part, in Markdown: each line is
 a median of pairs, the program and its baseline in turn, so that a machine which drifts drifts for both. The ratio
 is taken pair by pair; behind it stand the tenth and the ninetieth percentile. Needs strace for counts, GNU time for
-memory and ripgrep for the search; a figure whose tool is missing is "-".
+memory and ripgrep for the search; a figure whose tool is missing is "-". `mongodb` needs `mongod`, on the search path
+or named by OLLAMA_PROMPT_TEST_MONGOD.
 """
 
 import argparse
@@ -19,7 +21,9 @@ import pathlib
 import platform
 import re
 import shutil
+import socket
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
@@ -43,6 +47,7 @@ def main():
         "list": listing,
         "search": search,
         "bulk": bulk,
+        "mongodb": mongodb,
     }
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("parts", nargs="*", metavar="PART", help=", ".join(parts) + "; and large")
@@ -60,7 +65,7 @@ def main():
     with Bench(options) as bench:
         print(bench.machine(), end="\n\n")
         for name, part in parts.items():
-            if not options.parts or name in options.parts:
+            if name in options.parts or not options.parts and name != "mongodb":
                 part(bench)
                 print()
 
@@ -316,6 +321,57 @@ def bulk(bench):
 # What runs and what is measured -------------------------------------------------------------------------------------
 
 
+def mongodb(bench):
+    """Turns whose sessions are in a MongoDB server on this machine, beside the same turns with files."""
+    alone, of_one = bench.mongod(), bench.mongod("--replSet", "rs0")
+    command(of_one, {"replSetInitiate": {"_id": "rs0", "members": [{"_id": 0, "host": f"127.0.0.1:{of_one}"}]}})
+    while b"isWritablePrimary\0\1" not in command(of_one, {"hello": 1}):
+        time.sleep(0.1)
+    ask = ["--model", "m", "--prompt", "two and two?", "--quiet"]
+    table = Table("sessions in MongoDB", "files")
+    for name, uri in [
+        ("by itself", f"mongodb://127.0.0.1:{alone}/m"),
+        ("a replica set of one", f"mongodb://127.0.0.1:{of_one}/m?replicaSet=rs0"),
+    ]:
+        files, home = bench.home(), bench.home()
+        home.environment["OLLAMA_PROMPT_DB_URI"] = uri
+        table.pair(bench, f"turn, new session, {name}", home.run(*ask), files.run(*ask))
+        both = []
+        for place in (home, files):
+            session = f"{os.urandom(4).hex()}-0000-7000-8000-000000000000"
+            for _ in range(TURNS_IN_10):
+                place.run("--create", "--session-id", session, *ask)()
+            both.append(place.run("--session-id", session, *ask))
+        table.pair(bench, f"turn, 10 exchanges before it, {name}", *both)
+        at_once = [Together([run] * 16) for run in both]
+        table.pair(bench, f"16 turns on one session at once, {name}", *at_once, pairs=15)
+    table.print(memory=bench.has("time"))
+
+
+def command(port, document):
+    """Sends a command to the database `admin` of a MongoDB server and returns its answer, as bytes."""
+    body = bson({**document, "$db": "admin"})
+    with socket.create_connection(("127.0.0.1", port)) as server:
+        # Length, id, in answer to, OP_MSG; flags, and a section of one document.
+        server.sendall(struct.pack("<iiiiIB", 21 + len(body), 1, 0, 2013, 0, 0) + body)
+        return server.recv(1 << 16)
+
+
+def bson(value):
+    """What BSON makes of objects and lists of strings and small numbers."""
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    made = b""
+    for key, item in items:
+        if isinstance(item, str):
+            kind, content = b"\x02", struct.pack("<i", len(item.encode()) + 1) + item.encode() + b"\0"
+        elif isinstance(item, int):
+            kind, content = b"\x10", struct.pack("<i", item)
+        else:
+            kind, content = b"\x03" if isinstance(item, dict) else b"\x04", bson(item)
+        made += kind + str(key).encode() + b"\0" + content
+    return struct.pack("<i", len(made) + 5) + made + b"\0"
+
+
 class Bench:
     """The programs, a server, and room for stores."""
 
@@ -325,6 +381,8 @@ class Bench:
         self._room = tempfile.TemporaryDirectory(prefix="measure-", dir=options.scratch)
         self.scratch = pathlib.Path(self._room.name)
         build = ["cargo", "build", "--release", "--quiet"]
+        if "mongodb" in options.parts:
+            build.append("--features=mongodb")
         if not options.program:
             subprocess.run(build, cwd=ROOT, check=True)
         self.generator = self._generator()
@@ -334,6 +392,22 @@ class Bench:
         subprocess.run([rustc, "-O", "--edition", "2024", "-o", self.bare, source], check=True)
         self.servers = []
         self.port, self.slow_port = self.serve(0), self.serve(200)
+
+    def mongod(self, *flags):
+        """Starts a MongoDB server on loopback, and returns its port."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        data = tempfile.mkdtemp(dir=self.scratch)
+        words = [os.environ.get("OLLAMA_PROMPT_TEST_MONGOD", "mongod"), "--dbpath", data, "--port", str(port)]
+        words += ["--bind_ip", "127.0.0.1", "--nounixsocket", "--logpath", f"{data}/log", "--wiredTigerCacheSizeGB", "0.25", *flags]
+        self.servers.append(subprocess.Popen(words, stdout=subprocess.DEVNULL))
+        for _ in range(600):
+            with socket.socket() as client:
+                if client.connect_ex(("127.0.0.1", port)) == 0:
+                    return port
+            time.sleep(0.1)
+        sys.exit("mongod does not listen: " + pathlib.Path(data, "log").read_text()[-2000:])
 
     def serve(self, milliseconds):
         """Starts a server that answers after so long, and returns its port."""
