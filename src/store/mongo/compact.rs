@@ -48,10 +48,15 @@ pub(super) fn compact(
                 .session(id));
         }
         let plan = Plan::of(&written, id, drop_pruned)?;
-        let removed_blobs = remove_blobs(store, id, &plan, patience)?;
+        let mut is_smaller = remove_blobs(store, id, &plan, patience)?;
         journal.sweep_texts(id, patience)?;
         if !plan.changes {
-            return Ok(if removed_blobs {
+            if journal.is_to_be_swept(id, patience)? {
+                // What one that was cut short has left.
+                journal.sweep(id, Some(begun), patience)?;
+                is_smaller = true;
+            }
+            return Ok(if is_smaller {
                 Compaction::Done(plan.compacted(plan.bytes_before))
             } else {
                 Compaction::Untouched
@@ -59,8 +64,7 @@ pub(super) fn compact(
         }
         journal.will_sweep(id, patience)?;
         if rewrite(store, id, &plan, last.at, patience)? {
-            // Whatever is left is removed by the next purge or compaction.
-            let _ = journal.sweep(id, Some(begun), patience);
+            journal.sweep(id, Some(begun), patience)?;
             store.remembered.forget_summary(id);
             let bytes_after = plan.pieces.iter().map(Lines::bytes).sum::<usize>() as u64;
             return Ok(Compaction::Done(plan.compacted(bytes_after)));

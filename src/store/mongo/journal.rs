@@ -376,6 +376,20 @@ impl Journal {
             .map_err(|error| self.database.failed("remove a note", &error))
     }
 
+    /// Tells whether [`Journal::will_sweep`] was said of a session, and it was not swept.
+    ///
+    /// # Errors
+    /// `store_*`.
+    pub fn is_to_be_swept(&self, session: SessionId, patience: &mut Patience) -> Result<bool> {
+        let note = doc! {"_id": session.to_string()};
+        let found = self.database.insist(patience, || async {
+            self.sweeps.find_one(note.clone()).await
+        });
+        found
+            .map(|found| found.is_some())
+            .map_err(|error| self.database.failed("read what is to be removed", &error))
+    }
+
     /// Returns the sessions that [`Journal::will_sweep`] was said of, and not swept.
     ///
     /// # Errors

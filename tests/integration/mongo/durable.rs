@@ -1,6 +1,7 @@
 //! What counts as stored: a majority has it, nothing above it says that it counts no longer, and
 //! where that cannot be told, this is told.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use mongodb::bson::{Document, doc};
@@ -11,10 +12,12 @@ use ollama_prompt::store::mongo::database::Database;
 use ollama_prompt::store::mongo::document::{Lines, Position, Written};
 use ollama_prompt::store::mongo::journal::{Content, Decision, Journal};
 use ollama_prompt::store::mongo::patience::Patience;
+use serde_json::json;
 
 use super::journal::{append, event, events, purge, read, session, title};
 use super::{connect, patience};
-use crate::support::mongod::{Kind, Mongod, need_mongod};
+use crate::stored::{id, prompts};
+use crate::support::mongod::{Kind, Mongod, need_mongod, run, world_in};
 
 /// A server that can be told to fail.
 fn server_that_may_fail() -> Mongod {
@@ -172,9 +175,9 @@ fn bytes_of_a_purged_session_go_and_those_of_its_next_life_stay() {
         };
         append(&journal, id, "first").expect("kept");
         let (_, both) = (put(b"of the first life"), put(b"of both"));
-        std::thread::sleep(Duration::from_millis(20));
+        thread::sleep(Duration::from_millis(20));
         let begun = time_of(&database);
-        std::thread::sleep(Duration::from_millis(20));
+        thread::sleep(Duration::from_millis(20));
         // Stored again before the purge removes what it found.
         let close = &mut |_: &[Written], _: Position| Ok(Decision::Close("gone".to_owned()));
         journal
@@ -207,4 +210,63 @@ fn bytes_of_a_purged_session_go_and_those_of_its_next_life_stay() {
 
 fn time_of(database: &Database) -> mongodb::bson::DateTime {
     database.time(&mut patience()).expect("the server tells")
+}
+
+#[test]
+fn a_compaction_that_is_killed_leaves_the_same_session_and_is_gone_on_with() {
+    if !need_mongod() {
+        return;
+    }
+    for kind in Kind::BOTH {
+        let uri = Mongod::database(kind);
+        let env = world_in(uri.clone());
+        let turn = |prompt: String| {
+            let file = env.write("prompt.txt", prompt);
+            let turn = env.command().arg("--prompt-file").arg(file);
+            let turn = turn.args(["--offline", "--create"]).session(&id(1)).run();
+            turn.ok().json()["turn"]["id"].as_str().map(str::to_owned)
+        };
+        let secret = turn(format!("SECRET {}", "word ".repeat(20_000))).expect("stored");
+        for n in 0..12 {
+            turn(format!("{n} {}", "word ".repeat(20_000)));
+        }
+        let of_it = |args: &[&str]| env.command().arg("session").args(args).run();
+        of_it(&["retract", &format!("{}:{secret}", id(1))]).ok();
+        let mut expected = prompts(&env, &id(1));
+        let holds = |words: &str| {
+            let database = uri.rsplit_once('/').expect("an address").1;
+            let database = database.split('?').next().expect("a name");
+            let found = doc! {"count": "events", "query": {"lines": {"$regex": words}}};
+            let found = run(&uri, database, found).expect("counted");
+            found.get_i32("n").expect("a number")
+        };
+        assert_eq!(holds("SECRET"), 1, "{kind:?}");
+
+        let mut wait = Duration::from_millis(2);
+        let mut was_in_the_middle = false;
+        loop {
+            let compaction = env.command().args(["session", "compact", &id(1)]).spawn();
+            thread::sleep(wait);
+            let output = compaction.kill9();
+            assert_eq!(prompts(&env, &id(1)), expected, "{kind:?} {wait:?}");
+            if output.exit_code() == Some(0) {
+                break;
+            }
+            was_in_the_middle |= holds("\"prompt\":\"0 word") != 1;
+            // Somebody goes on in between.
+            let between = format!("after {wait:?}");
+            turn(between.clone()).expect("stored");
+            expected.push(between);
+            wait = wait * 21 / 20 + Duration::from_millis(1);
+        }
+        assert!(
+            was_in_the_middle,
+            "{kind:?}: it was never killed in the middle"
+        );
+        of_it(&["compact", &id(1)]).ok();
+        assert_eq!(holds("SECRET"), 0, "{kind:?}");
+        assert_eq!(prompts(&env, &id(1)), expected, "{kind:?}");
+        assert_eq!(of_it(&["verify"]).ok().json()["problems"], json!([]));
+        assert_eq!(of_it(&["compact", &id(1)]).ok().json()["unchanged"], 1);
+    }
 }
