@@ -2,7 +2,7 @@
 //!
 //! # The map
 //!
-//! Modules in the order of their dependencies, the ones that know nobody first:
+//! Modules in the order of their dependencies, the ones that know least first:
 //!
 //! * [`error`], [`warning`]: what can fail and what is worth telling, a table each
 //! * [`handwritten`]: files people write, with file and line of every mistake

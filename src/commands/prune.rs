@@ -2,19 +2,20 @@
 
 use super::ask::backend;
 use super::keep::{Choice, Horizon};
+use super::withhold::Withhold;
 use super::{Answer, Outcome, summary};
 use crate::cli::{Invocation, Server};
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::output::Pruned;
 use crate::session::attachment::belong_together;
 use crate::session::context::{Budget, Candidate, Order, Plan, drop_until};
 use crate::session::event::{Body, Settings, Strategy};
 use crate::session::fold::{SaidTurn, Session};
-use crate::session::id::SessionRef;
+use crate::session::id::{SessionId, SessionRef};
 use crate::session::importance::{Said, scores};
 use crate::store::append::refuse_newer;
-use crate::store::snapshot::Extent;
-use crate::store::{self, not_found};
+use crate::store::snapshot::{Extent, Snapshot};
+use crate::store::{self, Store, not_found};
 use crate::warning::Warning;
 
 /// The reply most turns leave room for: the default of `--max_tokens`.
@@ -45,10 +46,13 @@ pub(super) fn run(wanted: &Wanted<'_>, invocation: &Invocation) -> Result<Outcom
         .strategy
         .or(session.settings.prune)
         .unwrap_or_default();
-    let budget = session.settings.max_context_tokens.unwrap_or_default();
-    let to = wanted
-        .to
-        .unwrap_or_else(|| Budget::new(budget, USUAL_REPLY).low_water());
+    let budget = session.settings.max_context_tokens;
+    let usual = || Some(Budget::new(budget?, USUAL_REPLY).low_water());
+    let to = wanted.to.or_else(usual).ok_or_else(|| {
+        Error::new(Code::Usage, format!("the session {id} has no budget"))
+            .hint("say with --to how many tokens may stay in the context")
+            .session(id)
+    })?;
     let context = session.context();
     let plan = choose(&session, &context, strategy, to);
     let (kept, dropped): (Vec<_>, Vec<_>) =
@@ -56,6 +60,7 @@ pub(super) fn run(wanted: &Wanted<'_>, invocation: &Invocation) -> Result<Outcom
     let dropped: Vec<&SaidTurn> = dropped.into_iter().map(|(said, _)| *said).collect();
 
     let mut warnings = Vec::new();
+    let withhold = Withhold::new(&invocation.redact)?;
     let earlier = session.summary().map(str::to_owned);
     let summary = if strategy == Strategy::Summarize && !dropped.is_empty() {
         sum_up(
@@ -68,6 +73,8 @@ pub(super) fn run(wanted: &Wanted<'_>, invocation: &Invocation) -> Result<Outcom
     } else {
         None
     };
+    let summary = summary.map(|summary| withhold.text(summary));
+    warnings.extend(withhold.warning());
     let has_summary = summary.is_some();
     let choice = Choice {
         kept: kept.iter().map(|(said, _)| said.id).collect(),
@@ -77,20 +84,12 @@ pub(super) fn run(wanted: &Wanted<'_>, invocation: &Invocation) -> Result<Outcom
             .sum(),
         strategy,
         summary: summary.or(earlier),
-        budget,
+        budget: budget.unwrap_or(to),
         again: false,
     };
     let before = session.context_tokens();
     if let Some(horizon) = Horizon::of(&session, choice) {
-        let writable = store.for_writing(invocation.lock_timeout)?;
-        let writer = writable.writer(id)?;
-        let known = session.redactions();
-        writer.append(snapshot, invocation.durability, |found| {
-            let horizon = horizon.clone();
-            let horizon = horizon.with_summary(found.session.redactions() == known);
-            let settings = found.session.settings.clone();
-            Ok(vec![Body::Prune(horizon.event(found.session, settings))])
-        })?;
+        move_to(&horizon, id, snapshot, &*store, invocation)?;
     }
     let pruned = Pruned {
         session_id: id,
@@ -109,6 +108,26 @@ pub(super) fn run(wanted: &Wanted<'_>, invocation: &Invocation) -> Result<Outcom
         notes: Vec::new(),
         failure: None,
     })
+}
+
+/// Appends a horizon, without its summary where something was redacted meanwhile.
+fn move_to(
+    horizon: &Horizon,
+    id: SessionId,
+    snapshot: Snapshot,
+    store: &dyn Store,
+    invocation: &Invocation,
+) -> Result<()> {
+    let writable = store.for_writing(invocation.lock_timeout)?;
+    let writer = writable.writer(id)?;
+    let known = snapshot.session.redactions();
+    let appended = writer.append(snapshot, invocation.durability, |found| {
+        let horizon = horizon.clone();
+        let horizon = horizon.with_summary(found.session.redactions() == known);
+        let settings = found.session.settings.clone();
+        Ok(vec![Body::Prune(horizon.event(found.session, settings))])
+    });
+    appended.map(drop)
 }
 
 fn choose(session: &Session, context: &[&SaidTurn], strategy: Strategy, to: u64) -> Plan {

@@ -74,7 +74,7 @@ const STRUCTURE: [&str; 35] = [
 ];
 
 /// Fields that only events other than turns have.
-const OF_NO_TURN: [&str; 4] = ["system", "title", "tags", "summary"];
+const OF_NO_TURN: [&str; 6] = ["system", "title", "tags", "summary", "template", "imported"];
 
 /// Fields of a turn that are gone when it is retracted, besides prompt and response.
 const SAID: [&str; 11] = [

@@ -107,15 +107,14 @@ fn last_turn(
     }
 }
 
-/// Returns the settings the session began with; those that came later are events of their own.
+/// Returns the settings the session began with, without what is hidden of them: a redaction names
+/// the parent's header, which the fork has not. Those that came later are events of their own.
 fn settings(events: &BTreeMap<EventId, Entry>) -> Settings {
-    let mut settings = Settings::default();
-    for entry in events.values() {
-        if let Body::Session(header) = &entry.event.body {
-            settings.overlay(header.settings.clone());
-        }
-    }
-    settings
+    let of_headers = |entry: &&Entry| {
+        let body = &entry.event.body;
+        matches!(body, Body::Session(_) | Body::Redact(_))
+    };
+    fold(events.values().filter(of_headers).cloned()).settings
 }
 
 /// Returns the session that begins with a header and these events, and its log.

@@ -97,7 +97,15 @@ fn pinning_brings_back_a_turn_that_left() {
     talk.say("smaller").args(SMALLER).run().ok();
     let contents = || talk.env.server().last_request().contents();
     assert!(!contents().contains(&talk.prompts[1]));
+    let out = "not in the context any more";
+    let page = || {
+        let export = ["session", "export", &talk.id, "--to", "html"];
+        let page = talk.env.command().args(export).run();
+        page.ok().stdout().matches(out).count()
+    };
+    let before = page();
     talk.pin("pin", &talk.turns[1]).ok();
+    assert_eq!(page(), before - 1, "a page says the same");
     talk.damage_turn(4);
     let output = talk.say("and?").args(["--max_tokens", "50"]).run();
     let warnings = output.ok().json()["warnings"].to_string();
@@ -118,6 +126,27 @@ fn pins_that_do_not_fit_are_an_overflow_that_names_them() {
     let failure = talk.say("too much").args(SMALLER).run();
     let hint = failure.fails(6, "context_overflow").hint;
     assert!(hint.is_some_and(|hint| hint.contains("unpin")));
+}
+
+#[test]
+fn a_session_without_a_budget_is_pruned_only_to_what_is_said() {
+    let talk = Talk::held(6);
+    let log = talk.env.log(&talk.id);
+    let (header, rest) = log.split_once('\n').expect("a header");
+    let mut header: serde_json::Value = serde_json::from_str(header).expect("JSON");
+    let budget = header.as_object_mut().expect("an object");
+    assert!(budget.remove("max_context_tokens").is_some());
+    let path = talk.env.log_path(&talk.id);
+    talk.env.write(&path, format!("{header}\n{rest}"));
+    let prune = |args: &[&str]| {
+        let run = talk.env.command().args(["session", "prune", &talk.id]);
+        run.args(args).run()
+    };
+    let refused = prune(&[]);
+    let failure = refused.fails(2, "usage");
+    assert!(failure.hint.is_some_and(|hint| hint.contains("--to")));
+    let pruned = prune(&["--to", "200"]).ok().json();
+    assert!(pruned["kept_turns"].as_u64() > Some(1), "{pruned}");
 }
 
 #[test]

@@ -188,6 +188,30 @@ fn pins_horizon_and_what_is_hidden_are_carried_and_read_from_the_end() {
 }
 
 #[test]
+fn what_is_hidden_of_the_settings_it_began_with_is_not_in_a_fork() {
+    let env = TestEnv::new();
+    let begun = env.chat("one").args(["--system", "never say SECRET"]);
+    let id = begun.replies("fine").session_id();
+    let session = |args: &[&str]| {
+        let run = env.command().arg("session").args(args).run();
+        run.ok().json()
+    };
+    session(&["redact", "SECRET", &id]);
+    let compacted = id.clone();
+    for verb in [None, Some("compact")] {
+        if let Some(verb) = verb {
+            session(&[verb, &compacted]);
+        }
+        let fork = text(&session(&["fork", &id])["session_id"]);
+        env.chat("two").session(&fork).replies("yes");
+        let sent = env.server().last_request().contents();
+        assert_eq!(sent[0], "never say [redacted]", "{verb:?}");
+        let bytes: String = env.log(&fork);
+        assert!(!bytes.contains("SECRET"), "{verb:?}: {bytes}");
+    }
+}
+
+#[test]
 fn images_of_the_turns_are_copied_and_sent_again() {
     let env = TestEnv::new();
     let image =

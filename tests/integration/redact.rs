@@ -398,6 +398,57 @@ fn what_is_never_to_be_stored_is_not_stored_by_the_config_either() {
 }
 
 #[test]
+fn what_is_never_to_be_stored_is_in_no_summary_of_a_pruning_by_hand() {
+    let env = configured("['hunter\\d']");
+    let id = env.chat("the first").replies("noted").session_id();
+    for n in 0..3 {
+        let long = format!("question {n} {}", "and words ".repeat(300));
+        env.chat(&long).session(&id).replies("answer");
+    }
+    let prune = ["session", "prune", &id, "--strategy", "summarize"];
+    let summary = Reply::text("They said hunter2.");
+    let pruned = env
+        .command()
+        .args(prune)
+        .args(["--to", "1200"])
+        .answered(summary)
+        .run();
+    let printed = pruned.ok().json();
+    assert_eq!(printed["summarized"], true, "{pruned}");
+    let warning = printed["warnings"][0].as_str().expect("a warning");
+    assert!(warning.starts_with("1 stretch"), "{warning}");
+    assert!(env.log(&id).contains("They said [redacted]."));
+    nowhere(&env, "hunter2");
+}
+
+#[test]
+fn a_template_that_is_redacted_takes_no_summary_along() {
+    let env = TestEnv::new();
+    let save = ["template", "save", "weekly-SECRET", "--system", "be brief"];
+    env.command().args(save).run().ok();
+    let begun = env.chat("the first").args(["--template", "weekly-SECRET"]);
+    let id = begun.replies("noted").session_id();
+    for n in 0..3 {
+        let long = format!("question {n} {}", "and words ".repeat(300));
+        env.chat(&long).session(&id).replies("answer");
+    }
+    let prune = ["session", "prune", &id, "--strategy", "summarize"];
+    let summary = Reply::text("They greeted each other.");
+    let pruned = env
+        .command()
+        .args(prune)
+        .args(["--to", "1200"])
+        .answered(summary)
+        .run();
+    assert_eq!(pruned.ok().json()["summarized"], true, "{pruned}");
+    redact(&env, ["SECRET", &id, "--compact"]).ok();
+    env.chat("go on").session(&id).replies("yes");
+    let sent = env.server().last_request().contents().join("\n");
+    assert!(sent.contains("They greeted each other."), "{sent}");
+    assert!(!env.log(&id).contains("SECRET"));
+}
+
+#[test]
 fn what_is_never_to_be_stored_is_not_even_sent() {
     let env = configured("['hunter\\d', 'se.cret']");
     let file = env.write("notes.txt", "the file says hunter3");

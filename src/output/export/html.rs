@@ -6,12 +6,9 @@ use base64::prelude::BASE64_STANDARD;
 use super::{Put, Stop};
 use crate::output::page::{About, Page};
 use crate::session::attachment::{Blob, Image};
-use crate::session::id::EventId;
 use crate::store::history::History;
 
 pub(super) fn write(history: &History<'_>, put: &mut Put<'_>) -> Result<(), Stop> {
-    let horizon = history.session.horizon.as_ref();
-    let is_in_context = |turn: EventId| horizon.is_none_or(|horizon| horizon.holds(turn));
     let (mut page, head) = Page::begin(&about(history));
     put(&head)?;
     let mut last_used = history.created;
@@ -24,7 +21,7 @@ pub(super) fn write(history: &History<'_>, put: &mut Put<'_>) -> Result<(), Stop
             .iter()
             .filter_map(|blob| image(history, blob))
             .collect();
-        put(&page.turn(&said, &images, is_in_context(said.id)))?;
+        put(&page.turn(&said, &images, history.session.is_in_context(said.id)))?;
     }
     put(&page.end(last_used))
 }
@@ -42,7 +39,6 @@ fn image(history: &History<'_>, blob: &Blob) -> Option<Image> {
 #[must_use]
 pub fn about(history: &History<'_>) -> About {
     let settings = &history.session.settings;
-    let tags = settings.tags.iter().filter(|(_, on)| **on);
     About {
         id: Some(history.id),
         title: settings.title().map(str::to_owned),
@@ -51,6 +47,6 @@ pub fn about(history: &History<'_>) -> About {
         created: Some(history.created),
         turns: history.turns,
         max_context_tokens: settings.max_context_tokens,
-        tags: tags.map(|(name, _)| name.clone()).collect(),
+        tags: settings.tag_names(),
     }
 }

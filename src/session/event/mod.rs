@@ -102,7 +102,7 @@ pub enum Body {
     Set(Settings),
     /// The horizon moved.
     Prune(Prune),
-    /// Something of a turn is hidden.
+    /// Something of another event is hidden.
     Redact(Redact),
     /// A type of a newer version; kept on disk and ignored.
     #[schemars(skip)]
@@ -191,8 +191,8 @@ pub struct Prune {
     pub dropped_turns: u64,
     /// Their tokens, as far as known.
     pub dropped_tokens: u64,
-    /// Redactions of turns from the horizon on when this was written: such a reader has to find
-    /// them all as well.
+    /// Redactions of what is from the horizon on, or in `keep`, when this was written: such a reader
+    /// has to find them all as well.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub kept_redacts: u64,
     /// The settings in force, so that such a reader need not go further back for them.
@@ -217,11 +217,11 @@ fn is_zero(n: &u64) -> bool {
     *n == 0
 }
 
-/// What is hidden of a turn, everywhere and for ever, also where a merge brings the text back.
+/// What is hidden of an event, everywhere and for ever, also where a merge brings the text back.
 /// What was looked for is never in it.
 #[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Redact {
-    /// The turn.
+    /// The event: a turn, or another that says something.
     pub turn: EventId,
     /// For each field the byte ranges of its text that are hidden, `[start, end)`, in the text as
     /// it was first stored. Without any field the whole turn is retracted.
