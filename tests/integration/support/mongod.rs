@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use mongodb::Client;
 use mongodb::bson::{Document, doc};
 
-use super::tools::{is_installed, outside, required, say_skipped};
+use super::tools::{is_installed, outside, profile, required, say_skipped};
 use super::{Backend, PATIENCE, TestEnv};
 
 /// Where the server is, if not on the search path.
@@ -340,4 +340,23 @@ pub(crate) fn world(kind: Kind) -> TestEnv {
 /// Makes a world whose runs keep their sessions in this database.
 pub(crate) fn world_in(uri: String) -> TestEnv {
     TestEnv::keeping_sessions_in(vec![("OLLAMA_PROMPT_DB_URI", uri.into())], ())
+}
+
+/// A suite that ran without a server must not look like one that ran with it.
+#[test]
+fn a_test_without_a_server_says_that_it_is_skipped_while_it_passes() {
+    let nothing = tempfile::tempdir().expect("a directory");
+    let mut tests = Command::new(std::env::current_exe().expect("this program"));
+    tests.env_clear().env("PATH", nothing.path());
+    if let Some(file) = profile() {
+        tests.env("LLVM_PROFILE_FILE", file);
+    }
+    let name = "mongo::program::a_document_that_somebody_removed_is_missed";
+    let tests = tests.args([name, "--exact"]).output().expect("it runs");
+    let (out, err) = (
+        String::from_utf8_lossy(&tests.stdout),
+        String::from_utf8_lossy(&tests.stderr),
+    );
+    assert!(tests.status.success() && out.contains("1 passed"), "{out}");
+    assert_eq!(err, format!("SKIPPED: {name} needs mongod\n"));
 }

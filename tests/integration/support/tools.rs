@@ -1,6 +1,9 @@
 //! What of the world outside a test may depend on: programs that may not be installed.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::io::Write;
+use std::sync::Mutex;
 
 /// Tells whether a program is installed. A test that needs one which is not there says
 /// `SKIPPED` and passes, unless `OLLAMA_PROMPT_TEST_TOOLS=required` forbids that.
@@ -53,9 +56,19 @@ pub(crate) fn outside(name: &str) -> Option<OsString> {
     std::env::var_os(name)
 }
 
-#[expect(clippy::print_stderr, reason = "a skipped test must be seen")]
+/// Says on standard error that a test was skipped, once for each tool it lacks. What `eprintln!`
+/// writes nobody sees while the test passes.
 pub(super) fn say_skipped(tool: &str) {
-    eprintln!("SKIPPED: needs {tool}");
+    static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let thread = std::thread::current();
+    let line = match thread.name() {
+        Some(test) => format!("SKIPPED: {test} needs {tool}\n"),
+        None => format!("SKIPPED: needs {tool}\n"),
+    };
+    let is_new = SAID.lock().expect("whole").insert(line.clone());
+    if is_new {
+        let _ = std::io::stderr().write_all(line.as_bytes());
+    }
 }
 
 #[test]
