@@ -162,19 +162,49 @@ fn two_stores_that_disagree_are_no_store() {
     assert_eq!(env.server().request_count(), 0);
 }
 
-#[test]
-fn a_database_this_build_cannot_use_is_named_and_never_ignored() {
+/// Runs what needs a store with the address of a database this build cannot use.
+#[track_caller]
+fn assert_database_refused(uri: &str, feature: &str) {
     let env = TestEnv::new();
-    let uri = "mongodb://me:s3cret@h/db";
     for args in [&["--prompt", "hi"][..], &["--list-sessions"]] {
         let run = env.command().args(args).env("OLLAMA_PROMPT_DB_URI", uri);
-        let failure = run.run().fails(2, "config");
-        assert!(failure.error.contains("OLLAMA_PROMPT_DB_URI"));
-        assert!(!failure.json.to_string().contains("s3cret"));
+        let output = run.run();
+        let failure = output.fails(2, "config");
+        let hint = failure.hint.as_deref().unwrap_or_default();
+        assert!(hint.contains(feature), "{output}");
+        assert!(!output.stderr().contains("s3cret"), "{output}");
     }
+    assert_eq!(env.server().request_count(), 0);
     let stateless = env.chat("hi").arg("--no-session");
     stateless.env("OLLAMA_PROMPT_DB_URI", uri).run().ok();
     assert!(env.files().is_empty());
+}
+
+#[cfg(not(feature = "mongodb"))]
+#[test]
+fn a_database_this_build_cannot_use_is_named_and_never_ignored() {
+    for uri in ["mongodb://me:s3cret@h/db", "mongodb+srv://me:s3cret@h/db"] {
+        assert_database_refused(uri, "--features mongodb");
+    }
+}
+
+#[cfg(all(feature = "mongodb", not(feature = "mongodb-srv")))]
+#[test]
+fn a_name_this_build_does_not_look_up_is_refused_and_never_ignored() {
+    assert_database_refused("mongodb+srv://me:s3cret@h/db", "--features mongodb-srv");
+}
+
+#[test]
+fn what_is_no_address_of_a_database_is_refused_without_being_told() {
+    let env = TestEnv::new();
+    for uri in ["postgres://me:s3cret@h/db", "mongodb://me:s3cret/@h/db"] {
+        let run = env.command().arg("--list-sessions");
+        let output = run.env("OLLAMA_PROMPT_DB_URI", uri).run();
+        let failure = output.fails(2, "config");
+        assert!(failure.error.contains("OLLAMA_PROMPT_DB_URI"), "{output}");
+        assert!(failure.hint.is_some(), "{output}");
+        assert!(!output.stderr().contains("s3cret"), "{output}");
+    }
 }
 
 #[test]
