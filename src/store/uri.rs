@@ -32,12 +32,19 @@ impl Uri {
             .strip_prefix(PLAIN)
             .or_else(|| text.strip_prefix(BY_DNS))
             .ok_or("it begins with neither mongodb:// nor mongodb+srv://")?;
-        // The last @ there is: whatever stands before it may be a password.
-        let (user, rest) = match rest.rsplit_once('@') {
-            Some((user, rest)) => (Some(user), rest),
-            None => (None, rest),
-        };
         let (place, options) = rest.split_once('?').unwrap_or((rest, ""));
+        // The last @ there is: whatever stands before it may be a password.
+        let (user, place) = match place.rsplit_once('@') {
+            Some((user, place)) => (Some(user), place),
+            None => (None, place),
+        };
+        // The ? may be one of a password, which then goes on behind it.
+        let is_password_cut = |user: Option<&str>| user.is_none() && options.contains('@');
+        if is_password_cut(user) || !options.split('&').all(is_option) {
+            return Err(
+                "there is an @ behind its ?: write @ as %40 in its options, and @ and ? as %40 and %3F in user and password",
+            );
+        }
         let (hosts, database) = place.split_once('/').unwrap_or((place, ""));
         if !hosts.split(',').all(is_host) {
             return Err(
@@ -109,6 +116,18 @@ impl Uri {
     }
 }
 
+/// Tells whether a text is meant to be an address, however it is misspelt: it may hold a password.
+#[must_use]
+pub fn is_meant(text: &str) -> bool {
+    let scheme = text.trim_start().split_once(':').map(|(scheme, _)| scheme);
+    scheme.is_some_and(|scheme| {
+        let schemes = ["mongodb", "mongodb+srv"].iter();
+        schemes
+            .into_iter()
+            .any(|one| scheme.eq_ignore_ascii_case(one))
+    })
+}
+
 /// As it may be shown: hosts and database.
 impl fmt::Display for Uri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -137,6 +156,12 @@ fn is_host(text: &str) -> bool {
     let (name, port) = text.split_once(':').unwrap_or((text, "0"));
     let is_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
     !name.is_empty() && name.bytes().all(is_name) && is_port(port)
+}
+
+/// Tells whether this is an option, as far as an @ in it is one of its value.
+fn is_option(text: &str) -> bool {
+    let (name, _) = text.split_once('=').unwrap_or((text, ""));
+    !name.contains('@')
 }
 
 fn is_port(text: &str) -> bool {
@@ -204,6 +229,11 @@ mod tests {
                 "mongodb://secret@host?tls=true",
                 "mongodb://host/ollama_prompt",
             ),
+            (
+                "mongodb://u:secret@h/db?tlsCAFile=/x@y.pem&appName=a@b",
+                "mongodb://h/db",
+            ),
+            ("mongodb://h/db?appName=a%40b", "mongodb://h/db"),
         ] {
             let uri = Uri::new(given.to_owned()).expect(given);
             assert_eq!(uri.to_string(), shown);
@@ -220,6 +250,10 @@ mod tests {
             "mongodb://u:sec/ret@host/db",
             "mongodb://u:sec@ret@host/db",
             "mongodb://u:sec?ret@host/db",
+            "mongodb://u:sec?r=et@host/db",
+            "mongodb://u:s@sec?ret@host/db",
+            "mongodb://u:s@sec?a=b&ret@host/db",
+            "mongodb://h/?appName=sec@ret",
             "mongodb://u:secret",
             "mongodb://u:secret/host",
             "mongodb://u:secret@host/a b",
@@ -231,6 +265,29 @@ mod tests {
                 !why.contains("sec") && !why.contains("ret@"),
                 "{given}: {why}"
             );
+        }
+    }
+
+    #[test]
+    fn an_at_sign_in_the_options_is_to_be_escaped_where_it_may_end_a_password() {
+        for given in ["mongodb://h/?appName=a@b", "mongodb://u:p?w@h/db"] {
+            let why = Uri::new(given.to_owned()).expect_err(given);
+            assert!(why.contains("%40"), "{given}: {why}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_known_however_it_is_misspelt() {
+        for text in [
+            "mongodb://h",
+            "mongodb:/u:p@h",
+            "MongoDB+SRV://h",
+            " mongodb:h",
+        ] {
+            assert!(is_meant(text), "{text}");
+        }
+        for text in ["", "mongodb", "mongodb/x:y", "x/mongodb:", "mongodbs:"] {
+            assert!(!is_meant(text), "{text}");
         }
     }
 
