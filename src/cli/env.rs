@@ -11,6 +11,7 @@ use super::{Server, StoreRoot, bad_variable, duration};
 use crate::error::{Code, Error, Result};
 use crate::import::places_of_the_python_tool;
 use crate::session::event::Settings;
+use crate::store::uri::is_meant;
 use crate::store::{Durability, Uri};
 
 const DEFAULT_MODEL: &str = "deepseek-v3.1:671b-cloud";
@@ -155,7 +156,20 @@ impl Env {
     }
 
     pub(super) fn store_root(&self) -> StoreRoot {
+        // Neither would be made sense of, and both would be repeated with the password in them.
+        let is_address = |path: &Option<PathBuf>| {
+            path.as_ref()
+                .is_some_and(|p| is_meant(&p.to_string_lossy()))
+        };
         match (&self.store, &self.db_path, &self.home) {
+            (store, ..) if is_address(store) => StoreRoot::Unknown(
+                "OLLAMA_PROMPT_HOME is the address of a database, and takes a directory",
+                "the variable for an address is OLLAMA_PROMPT_DB_URI",
+            ),
+            (_, path, _) if is_address(path) => StoreRoot::Unknown(
+                "OLLAMA_PROMPT_DB_PATH is the address of a database, and takes a directory",
+                "the variable for an address is OLLAMA_PROMPT_DB_URI",
+            ),
             (Some(store), Some(path), _) if store != path => StoreRoot::Unknown(
                 "OLLAMA_PROMPT_HOME and OLLAMA_PROMPT_DB_PATH name two different stores",
                 "unset OLLAMA_PROMPT_DB_PATH, which is the older name",

@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use super::help::{MEANING, PRINTED, WHEN, WHERE, WHICH};
 use super::session::no_turn;
 use super::typed::session_ref;
-use super::{Command, age, usage};
+use super::{Command, age, no_address, usage};
 use crate::error;
 use crate::session::event::Timestamp;
 use crate::session::id::{Address, EventId, SessionRef};
@@ -257,6 +257,7 @@ impl Show {
 
 /// Reads a session, or a turn of one as a search prints it.
 fn session_or_turn(text: &str) -> error::Result<(SessionRef, Option<EventId>)> {
+    no_address(text)?;
     if !text.contains(':') {
         return Ok((session_ref(text, "ID")?, None));
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::help::MANAGEMENT;
-use super::{Memory, usage};
+use super::{Memory, no_address, usage};
 use crate::error::Result;
 use crate::session::id::EventId;
 
@@ -90,6 +90,7 @@ pub(super) fn expected(text: &str) -> Result<Expected> {
     if text == "none" {
         return Ok(Expected::NoTurn);
     }
+    no_address(text)?;
     text.parse().map(Expected::Turn).map_err(|_| {
         let shown: String = text.chars().take(80).collect();
         usage(format!(

@@ -6,14 +6,18 @@ use clap::CommandFactory as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::manual::NAME;
-use super::{Typed, usage};
+use super::{Typed, misplaced_address, usage};
 use crate::error::Error;
+use crate::store::uri::is_meant;
 
 const HOW_TO_PROMPT: &str = "a prompt is given with --prompt, as in ollama-prompt --prompt \"…\"";
 
 /// Says what clap found.
 pub(super) fn misspelt(error: &clap::Error) -> Error {
     let message = error.render().to_string();
+    if has_address(&message) {
+        return misplaced_address();
+    }
     let words = words_of_usage(&message);
     let command = if words.is_empty() {
         NAME.to_owned()
@@ -43,6 +47,13 @@ pub(super) fn misspelt(error: &clap::Error) -> Error {
         }
         _ => sentence_and_tip(&message, format!("{command} --help shows every option")),
     }
+}
+
+/// Tells whether a word of clap's may be the address of a database, with a password in it.
+fn has_address(message: &str) -> bool {
+    let mut words =
+        message.split(|c: char| c.is_whitespace() || matches!(c, '\'' | '`' | '=' | '"'));
+    words.any(is_meant)
 }
 
 fn no_verb(typed: &str) -> Error {

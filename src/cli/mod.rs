@@ -54,6 +54,7 @@ use crate::prompt::attachments::Attached;
 use crate::prompt::{Rules, Source};
 use crate::session::event::{Settings, Strategy};
 use crate::session::id::{Address, EventId, SessionId, SessionRef};
+use crate::store::uri::is_meant;
 use crate::store::{Durability, Location, Uri};
 
 /// The form in which a result is printed. Not every command has every form: [`Command::forms`].
@@ -384,7 +385,10 @@ impl Invocation {
     pub fn location(&self) -> Result<Location> {
         match &self.database {
             None => Ok(Location::Files(self.store.path()?.to_owned())),
-            Some(Ok(uri)) => Ok(Location::Database(uri.clone())),
+            Some(Ok(uri)) => Location::Database(uri.clone()).in_this_build(
+                "OLLAMA_PROMPT_DB_URI",
+                "unset it to keep sessions in the files under ~/.ollama-prompt",
+            ),
             // Its value may have a password in it.
             Some(Err(why)) => Err(Error::new(
                 Code::Config,
@@ -459,6 +463,25 @@ fn bad_variable(name: &str, value: &str, why: &str) -> Error {
         format!("{name}={value} cannot be used: {why}"),
     )
     .hint(format!("correct or unset {name}"))
+}
+
+/// Makes sure that what is no store is not the address of one, since that would be repeated
+/// wherever it makes no sense, and may have a password in it.
+fn no_address(text: &str) -> Result<()> {
+    if is_meant(text) {
+        return Err(misplaced_address());
+    }
+    Ok(())
+}
+
+/// As [`no_address`], for a file or a directory.
+fn no_address_but_a_path(path: &Path) -> Result<()> {
+    no_address(&path.to_string_lossy())
+}
+
+fn misplaced_address() -> Error {
+    usage("the address of a database stands where a session, a file or a verb belongs")
+        .hint("it goes behind --from or --to of session copy, or into OLLAMA_PROMPT_DB_URI")
 }
 
 /// A day, in seconds.

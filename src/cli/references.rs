@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::help::PROMPT;
-use super::{Config, usage};
+use super::{Config, no_address_but_a_path, usage};
 use crate::error::Result;
 use crate::prompt::Rules;
 
@@ -59,6 +59,10 @@ impl References {
         if self.repo_root.as_ref().is_some_and(is_empty) {
             return Err(usage("--repo-root is empty"));
         }
+        let paths = self.file_reference.iter().chain(&self.repo_root);
+        paths
+            .map(PathBuf::as_path)
+            .try_for_each(no_address_but_a_path)?;
         let given = self.max_file_bytes.map(max_file_bytes).transpose();
         let given = given.map_err(|why| usage(format!("--max-file-bytes {why}")))?;
         Ok(Rules {

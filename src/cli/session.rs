@@ -13,7 +13,10 @@ use super::help::WHICH;
 use super::house::{RedactArgs, RetractArgs, UpdateArgs};
 use super::transfer::{TypedCopy, TypedExport, TypedImport};
 use super::typed::{TypedStrategy, context_tokens, session_ref};
-use super::{Command, DAY, Env, Guarantees, Purge, Selection, Server, age, duration, usage};
+use super::{
+    Command, DAY, Env, Guarantees, Purge, Selection, Server, age, duration, no_address,
+    no_address_but_a_path, usage,
+};
 use crate::error::{Error, Result};
 use crate::session::event::Strategy;
 use crate::session::id::{Address, EventId, SessionRef};
@@ -219,6 +222,7 @@ impl Retry {
 
 /// Reads a session and, after a colon, one of its turns or drafts.
 pub(super) fn source(text: &str, flag: &str) -> Result<(SessionRef, Option<EventId>)> {
+    no_address(text)?;
     let Some((session, turn)) = text.split_once(':') else {
         return Ok((session_ref(text, flag)?, None));
     };
@@ -275,6 +279,16 @@ pub(super) struct Merge {
     /// Bring back sessions that were purged here
     #[arg(long)]
     include_purged: bool,
+}
+
+impl Merge {
+    fn command(&self) -> Result<Command> {
+        no_address_but_a_path(&self.dir)?;
+        Ok(Command::Merge {
+            dir: self.dir.clone(),
+            include_purged: self.include_purged,
+        })
+    }
 }
 
 /// One session, as it is typed.
@@ -416,10 +430,7 @@ impl Verb {
             Self::Search(search) => search.command(),
             Self::Stats(stats) => Ok(stats.command()),
             Self::Reindex => Ok(Command::Reindex),
-            Self::Merge(merge) => Ok(Command::Merge {
-                dir: merge.dir.clone(),
-                include_purged: merge.include_purged,
-            }),
+            Self::Merge(merge) => merge.command(),
             Self::Copy(copy) => copy.command(),
             Self::Export(export) => export.command(),
             Self::Import(import) => import.command(env),
@@ -472,6 +483,9 @@ pub(super) fn turn_address(text: &str) -> Result<Address> {
 }
 
 pub(super) fn no_turn(text: &str) -> Error {
+    if let Err(error) = no_address(text) {
+        return error;
+    }
     let shown: String = text.chars().take(120).collect();
     usage(format!("{shown:?} names no turn"))
         .hint("a turn is written ID:TURN, as in session show; its own id has 26 characters")

@@ -8,10 +8,11 @@ use clap::{Args, ValueEnum};
 
 use super::help::WHICH;
 use super::session::session_refs;
-use super::{Command, Env, Selection};
+use super::{Command, Env, Selection, no_address_but_a_path};
 use crate::error::Result;
 use crate::import::Kind;
 use crate::session::id::SessionRef;
+use crate::store::uri::is_meant;
 use crate::store::{Location, Uri};
 
 /// The form in which sessions leave.
@@ -93,6 +94,7 @@ pub(super) struct TypedExport {
 
 impl TypedExport {
     pub(super) fn command(&self) -> Result<Command> {
+        self.out.as_deref().map_or(Ok(()), no_address_but_a_path)?;
         Ok(Command::Export(Export {
             sessions: if self.all {
                 Selection::All
@@ -156,6 +158,9 @@ impl TypedImport {
             return Err(super::usage("there is no SOURCE to import")
                 .hint("only the database of the Python tool is found by itself: --from python"));
         }
+        self.source
+            .as_deref()
+            .map_or(Ok(()), no_address_but_a_path)?;
         let defaults = env.defaults()?;
         Ok(Command::Import(Import {
             source: self.source.clone(),
@@ -200,14 +205,14 @@ impl From<String> for TypedPlace {
 
 impl TypedPlace {
     fn location(&self, flag: &str) -> Result<Location> {
-        if !self.0.contains("://") {
+        if !self.0.contains("://") && !is_meant(&self.0) {
             return Ok(Location::Files(PathBuf::from(&self.0)));
         }
-        let uri = Uri::new(self.0.clone());
-        uri.map(Location::Database).map_err(|why| {
+        let uri = Uri::new(self.0.clone()).map_err(|why| {
             super::usage(format!("{flag} cannot be used: {why}"))
                 .hint("a store is a directory, or mongodb://HOST/DATABASE")
-        })
+        })?;
+        Location::Database(uri).in_this_build(flag, "name a directory")
     }
 }
 

@@ -20,7 +20,7 @@ use super::session::{Verb, source};
 use super::templates::{self, TypedBegin};
 use super::{
     Command, DAY, Env, Invocation, ListWanted, Memory, Output, Part, Purge, Server, ShowWanted,
-    Turn, duration, usage,
+    Turn, duration, no_address, usage,
 };
 use crate::error::Result;
 use crate::prompt::Source;
@@ -590,6 +590,7 @@ pub(super) fn context_tokens(tokens: i64) -> std::result::Result<u64, String> {
 }
 
 pub(super) fn session_ref(text: &str, flag: &str) -> Result<SessionRef> {
+    no_address(text)?;
     if matches!(text, "" | "null") {
         return Err(usage(format!(
             "{flag} is {}",

@@ -7,7 +7,7 @@ use super::Store;
 use super::files::FileStore;
 use super::follow::Follower;
 use super::uri::Uri;
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::session::id::SessionId;
 
 /// Where a store is.
@@ -24,6 +24,36 @@ impl Location {
     #[must_use]
     pub fn is_at_hand(&self) -> bool {
         matches!(self, Self::Files(_))
+    }
+
+    /// Returns it, if this build has such a kind of store. `given_by` is what said it, `otherwise`
+    /// what may be done without another build.
+    ///
+    /// # Errors
+    /// `config`, without its address.
+    pub fn in_this_build(self, given_by: &str, otherwise: &str) -> Result<Self> {
+        let Self::Database(uri) = &self else {
+            return Ok(self);
+        };
+        let (why, is_there) = if cfg!(not(feature = "mongodb")) {
+            ("this build has no database backend", false)
+        } else if uri.is_by_dns() {
+            let why = "this build does not look up mongodb+srv:// addresses";
+            (why, cfg!(feature = "mongodb-srv"))
+        } else {
+            ("", true)
+        };
+        if is_there {
+            return Ok(self);
+        }
+        let feature = if uri.is_by_dns() {
+            "mongodb-srv"
+        } else {
+            "mongodb"
+        };
+        let sentence = format!("{given_by} cannot be used: {why}");
+        Err(Error::new(Code::Config, sentence)
+            .hint(format!("build with --features {feature}, or {otherwise}")))
     }
 }
 
@@ -83,12 +113,8 @@ fn database(uri: &Uri) -> Result<Box<dyn Store>> {
 
 /// This build speaks to none.
 #[cfg(not(feature = "mongodb"))]
-fn database(_: &Uri) -> Result<Box<dyn Store>> {
-    use crate::error::{Code, Error};
-
-    Err(Error::new(
-        Code::Config,
-        "OLLAMA_PROMPT_DB_URI is set, and this build has no database backend",
-    )
-    .hint("build with --features mongodb, or unset it to use the files under ~/.ollama-prompt"))
+fn database(uri: &Uri) -> Result<Box<dyn Store>> {
+    let location = Location::Database(uri.clone());
+    location.in_this_build(&uri.to_string(), "name a directory")?;
+    unreachable!("no build without databases has one")
 }

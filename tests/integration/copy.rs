@@ -51,3 +51,105 @@ fn what_makes_no_sense_is_refused_and_no_password_is_told() {
     unknown.fails(2, "usage");
     assert!(!unknown.stderr().contains("s3cret"), "{unknown}");
 }
+
+/// What has the address of a database in a place where none belongs.
+const MISPLACED: &[&[&str]] = &[
+    &["session", "copy", "--from", "d", "ADDRESS"],
+    &["session", "copy", "ADDRESS", "--to", "d"],
+    &["session", "merge", "ADDRESS"],
+    &["session", "import", "ADDRESS"],
+    &["session", "export", "--all", "--out", "ADDRESS"],
+    &["session", "export", "ADDRESS"],
+    &["session", "show", "ADDRESS"],
+    &["session", "show", "--at", "ADDRESS", "00000000"],
+    &["session", "search", "hello", "ADDRESS"],
+    &["session", "pin", "ADDRESS"],
+    &["session", "delete", "ADDRESS"],
+    &["session", "verify", "ADDRESS"],
+    &["session", "watch", "ADDRESS"],
+    &["session", "fork", "ADDRESS"],
+    &["session", "retry", "ADDRESS"],
+    &["session", "update", "ADDRESS", "--title", "x"],
+    &["session", "ADDRESS"],
+    &["ADDRESS"],
+    &["--session-info", "ADDRESS"],
+    &["--prompt", "hi", "ADDRESS"],
+    &["--prompt", "hi", "--session-id", "ADDRESS"],
+    &["--prompt", "hi", "--fork-from", "ADDRESS"],
+    &["--prompt", "hi", "--repo-root", "ADDRESS"],
+    &["--prompt", "hi", "--expect-turn", "ADDRESS"],
+    &["--prompt", "hi", "--max-context-tokens", "ADDRESS"],
+    &["--list-sessions", "--purge", "ADDRESS"],
+];
+
+#[test]
+fn an_address_where_none_belongs_is_refused_and_not_told() {
+    let env = TestEnv::new();
+    for address in ["mongodb://u:s3cret@h/db", "MONGODB+srv:/u:s3cret@h/db"] {
+        for args in MISPLACED {
+            let args = args.iter().map(|arg| match *arg {
+                "ADDRESS" => address,
+                other => other,
+            });
+            let output = env.command().args(args).run();
+            let failure = output.fails(2, "usage");
+            assert!(failure.hint.is_some(), "{output}");
+            assert!(!output.stderr().contains("s3cret"), "{output}");
+        }
+        for name in ["OLLAMA_PROMPT_HOME", "OLLAMA_PROMPT_DB_PATH"] {
+            let output = env.command().arg("--list-sessions").env(name, address);
+            let output = output.run();
+            let failure = output.fails(2, "config");
+            assert!(failure.error.contains(name), "{output}");
+            let hint = failure.hint.unwrap_or_default();
+            assert!(hint.contains("OLLAMA_PROMPT_DB_URI"), "{output}");
+            assert!(!output.stderr().contains("s3cret"), "{output}");
+        }
+    }
+    assert!(env.files().is_empty(), "{:?}", env.files());
+}
+
+#[test]
+fn an_address_with_a_mistake_is_no_directory_and_is_not_told() {
+    let env = TestEnv::new();
+    make_session(&env, &id(1), &["one"]);
+    for address in [
+        "mongodb:/u:s3cret@h/db",
+        "MONGODB://u:s3cret@h/db",
+        "mongodb:u:s3cret@h",
+        "mongodb://u:s3?cret@h/db",
+    ] {
+        for flag in ["--from", "--to"] {
+            let run = env.command().args(["session", "copy", flag, address]);
+            let output = run.run();
+            let failure = output.fails(2, "usage");
+            assert!(failure.error.contains(flag), "{output}");
+            for secret in ["s3", "cret"] {
+                assert!(!output.stderr().contains(secret), "{output}");
+            }
+        }
+    }
+    let entries = std::fs::read_dir(env.work()).expect("a directory");
+    assert_eq!(entries.count(), 0, "a directory was made");
+}
+
+#[cfg(not(feature = "mongodb-srv"))]
+#[test]
+fn a_database_this_build_cannot_use_is_told_with_the_flag_that_named_it() {
+    let env = TestEnv::new();
+    make_session(&env, &id(1), &["one"]);
+    for flag in ["--from", "--to"] {
+        let run = env.command();
+        let args = ["session", "copy", flag, "mongodb+srv://u:s3cret@h/db"];
+        let output = run.args(args).run();
+        let failure = output.fails(2, "config");
+        assert!(failure.error.contains(flag), "{output}");
+        assert!(
+            !output.stderr().contains("OLLAMA_PROMPT_DB_URI"),
+            "{output}"
+        );
+        let hint = failure.hint.unwrap_or_default();
+        assert!(hint.contains("--features mongodb"), "{output}");
+        assert!(!output.stderr().contains("s3cret"), "{output}");
+    }
+}
