@@ -62,6 +62,13 @@ pub fn user() -> u32 {
     geteuid().as_raw()
 }
 
+/// Returns the name of this machine.
+#[must_use]
+pub fn machine() -> String {
+    let name = rustix::system::uname();
+    name.nodename().to_string_lossy().into_owned()
+}
+
 /// An open directory. What is in it is reached from its descriptor, so that nothing on the way can
 /// be put in another's place.
 #[derive(Debug)]

@@ -149,6 +149,17 @@ pub fn user() -> u32 {
     0
 }
 
+/// Returns the name of this machine; an empty one where nothing says it.
+#[must_use]
+pub fn machine() -> String {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "it is what the system says, and no setting"
+    )]
+    let name = std::env::var_os("COMPUTERNAME");
+    name.unwrap_or_default().to_string_lossy().into_owned()
+}
+
 /// A directory, by its path.
 #[derive(Debug)]
 pub struct Directory(PathBuf);

@@ -2,6 +2,7 @@
 //! missing, the answer is the same and only slower; what cannot be written is not.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 
 use mongodb::Collection;
 use mongodb::bson::doc;
@@ -12,6 +13,7 @@ use super::document::Position;
 use super::patience::Patience;
 use crate::error::Result;
 use crate::json;
+use crate::platform::machine;
 use crate::session::id::SessionId;
 use crate::session::summary::Summary;
 use crate::store::list::Listed;
@@ -139,7 +141,7 @@ impl Remembered {
     }
 
     pub(super) fn model(&self, host: &str, model: &str) -> Option<Model> {
-        let which = doc! {"_id": format!("{host} {model}")};
+        let which = doc! {"_id": model_id(host, model, &machine())};
         let found = self
             .database
             .wait(async { self.models.find_one(which).await });
@@ -148,7 +150,7 @@ impl Remembered {
 
     pub(super) fn remember_model(&self, host: &str, model: &str, known: &Model) {
         let stored = StoredModel {
-            _id: format!("{host} {model}"),
+            _id: model_id(host, model, &machine()),
             known: json::line(known),
         };
         let which = doc! {"_id": &stored._id};
@@ -166,5 +168,61 @@ fn stored(at: Position, listed: &Listed) -> StoredSummary {
         damaged: listed.damaged as i64,
         bytes: i64::try_from(listed.bytes).unwrap_or(i64::MAX),
         summary: json::line(&listed.summary),
+    }
+}
+
+/// Returns under which name a model on a server is remembered. A loopback address is another server
+/// on each machine, so there the machine is part of it.
+fn model_id(host: &str, model: &str, machine: &str) -> String {
+    if is_loopback(host) {
+        format!("{host} of {machine} {model}")
+    } else {
+        format!("{host} {model}")
+    }
+}
+
+/// Tells whether a server is one of the machine that asks it.
+fn is_loopback(host: &str) -> bool {
+    let (_, rest) = host.split_once("://").unwrap_or(("", host));
+    let place = rest.split('/').next().unwrap_or_default();
+    let name = match place.strip_prefix('[') {
+        Some(address) => address.split(']').next().unwrap_or_default(),
+        None => place.split(':').next().unwrap_or_default(),
+    };
+    let address = name.parse::<IpAddr>();
+    name.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_of_the_machine_itself_is_another_one_on_each_machine() {
+        for host in [
+            "http://127.0.0.1:11434",
+            "http://127.8.0.1",
+            "http://[::1]:11434",
+            "https://localhost/ollama",
+            "http://LOCALHOST:1",
+        ] {
+            let one = model_id(host, "m", "one");
+            assert_ne!(one, model_id(host, "m", "other"), "{host}");
+            assert_ne!(one, model_id(host, "n", "one"), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_server_elsewhere_is_the_same_for_every_machine() {
+        for host in [
+            "http://192.0.2.1:11434",
+            "https://ollama.com:443",
+            "http://[2001:db8::1]:11434",
+            "http://localhost.example:1",
+        ] {
+            let one = model_id(host, "m", "one");
+            assert_eq!(one, model_id(host, "m", "other"), "{host}");
+            assert_ne!(one, model_id(host, "n", "one"), "{host}");
+        }
     }
 }
