@@ -11,16 +11,12 @@ use crate::cli::{Copying, Invocation, Selection};
 use crate::error::{Code, Error, Result};
 use crate::output::CopyReport;
 use crate::progress::Progress;
-use crate::session::attachment::Blob;
 use crate::session::fold::one_of_each;
 use crate::session::id::{EventId, SessionId};
 use crate::store::import::{Added, Incoming};
-use crate::store::purge::Receipt;
-use crate::store::{self, Location, Store, Writable};
+use crate::store::merge::{Merged, note_receipts};
+use crate::store::{self, Location, Store, Writable, blobs};
 use crate::warning::Warning;
-
-/// The largest blob that is copied, in bytes.
-const LARGEST_BLOB: u64 = 1 << 30;
 
 /// How many sessions may be added before they are made sure of.
 const AT_ONCE: usize = 100;
@@ -56,60 +52,41 @@ pub(super) fn run(
     let mut target = store::open_or_make(&to)?;
     target.telling(progress);
     let writable = target.for_writing(invocation.lock_timeout)?;
-    let copied = Copied {
-        report: CopyReport {
-            from: from.to_string(),
-            to: to.to_string(),
-            sessions_added: 0,
-            sessions_changed: 0,
-            sessions_unchanged: 0,
-            events_added: 0,
-            blobs: 0,
-            skipped_purged: Vec::new(),
-            warnings: Vec::new(),
-        },
-        warnings: Vec::new(),
-        unsafe_yet: BTreeSet::new(),
-    };
-    let known = target.receipts()?;
-    let mut copied = copied.copy(&ids, &*source, &*writable, &known, copying.include_purged)?;
+    let mut copied = Copied::default();
+    copied.copy(&ids, &*source, &*writable, copying.include_purged)?;
     if copying.sessions == Selection::All {
-        note_receipts(&*source, &*writable, &known)?;
+        note_receipts(&*writable, source.receipts()?)?;
     }
-    copied.report.skipped_purged.sort_unstable();
-    Ok(Outcome {
-        notes: Vec::new(),
-        warnings: copied.warnings,
-        answer: Answer::Report(Box::new(copied.report)),
-        failure: None,
-    })
+    Ok(copied.outcome(&from, &to))
 }
 
 /// What was copied so far.
+#[derive(Default)]
 struct Copied {
-    report: CopyReport,
+    sessions: Merged,
+    unchanged: usize,
+    blobs: u64,
     warnings: Vec<Warning>,
-    /// Sessions that a loss of power may take again.
-    unsafe_yet: BTreeSet<SessionId>,
 }
 
 impl Copied {
     fn copy(
-        mut self,
+        &mut self,
         ids: &[SessionId],
         source: &dyn Store,
         writable: &dyn Writable,
-        known: &[Receipt],
         include_purged: bool,
-    ) -> Result<Self> {
+    ) -> Result<()> {
         let target = writable.store();
-        let purged: BTreeSet<SessionId> = known.iter().map(|receipt| receipt.session).collect();
+        let mut unsafe_yet = BTreeSet::new();
         let steps = target.progress().begin("copying", ids.len());
         for id in ids {
             steps.step();
             let session = match Whole::read(source, *id, &mut self.warnings) {
                 Ok(session) if session.lines.is_empty() => continue,
                 Ok(session) => session,
+                // The next one could not be read either.
+                Err(error) if is_gone(&error) => return Err(error),
                 Err(error) => {
                     self.warnings.push(Warning::NotCopied {
                         session: *id,
@@ -118,32 +95,57 @@ impl Copied {
                     continue;
                 }
             };
-            if purged.contains(id) && !include_purged && !target.has_name(*id)? {
-                self.report.skipped_purged.push(*id);
+            let added = writable.add(*id, session.incoming(), include_purged)?;
+            self.count(*id, added, &session);
+            if added.is_purged {
                 continue;
             }
-            let added = writable.add(*id, session.incoming())?;
-            self.count(*id, added, session.blobs.len());
             session.compare(target, *id)?;
-            if self.unsafe_yet.len() >= AT_ONCE {
-                writable.sync_added(&std::mem::take(&mut self.unsafe_yet))?;
+            unsafe_yet.insert(*id);
+            if unsafe_yet.len() >= AT_ONCE {
+                writable.sync_added(&std::mem::take(&mut unsafe_yet))?;
             }
         }
-        writable.sync_added(&std::mem::take(&mut self.unsafe_yet))?;
-        Ok(self)
+        writable.sync_added(&unsafe_yet)
     }
 
-    fn count(&mut self, id: SessionId, added: Added, blobs: usize) {
-        let count = match (added.is_new, added.events) {
-            (true, _) => &mut self.report.sessions_added,
-            (false, 0) => &mut self.report.sessions_unchanged,
-            (false, _) => &mut self.report.sessions_changed,
-        };
-        *count += 1;
-        self.report.events_added += added.events;
-        self.report.blobs += blobs as u64;
-        self.unsafe_yet.insert(id);
+    fn count(&mut self, id: SessionId, added: Added, session: &Whole) {
+        self.sessions.note(id, added);
+        if !added.is_purged {
+            self.unchanged += usize::from(added.events == 0);
+            self.blobs += session.blobs.len() as u64;
+        }
     }
+
+    fn outcome(self, from: &Location, to: &Location) -> Outcome {
+        let mut skipped_purged = self.sessions.purged;
+        skipped_purged.sort_unstable();
+        let report = CopyReport {
+            from: from.to_string(),
+            to: to.to_string(),
+            sessions_added: self.sessions.added.len(),
+            sessions_changed: self.sessions.changed.len(),
+            sessions_unchanged: self.unchanged,
+            events_added: self.sessions.events,
+            blobs: self.blobs,
+            skipped_purged,
+            warnings: Vec::new(),
+        };
+        Outcome {
+            notes: Vec::new(),
+            warnings: self.warnings,
+            answer: Answer::Report(Box::new(report)),
+            failure: None,
+        }
+    }
+}
+
+/// Tells whether it is the store that cannot be read, whichever session was asked for.
+fn is_gone(error: &Error) -> bool {
+    matches!(
+        error.code,
+        Code::StoreUnreachable | Code::StoreAuth | Code::StoreTls
+    )
 }
 
 /// A session with everything it has.
@@ -163,15 +165,9 @@ impl Whole {
         }
         let mut blobs = BTreeMap::new();
         for name in source.blobs(id)? {
-            let blob = Blob {
-                sha256: name.clone(),
-                bytes: LARGEST_BLOB,
-                media_type: String::new(),
-                name: String::new(),
-            };
-            match source.read_blob(id, &blob) {
-                Ok(bytes) => drop(blobs.insert(name, bytes)),
-                Err(_) => warnings.push(Warning::DamagedBlob { session: id, name }),
+            match read_blob(source, id, &name)? {
+                Some(bytes) => drop(blobs.insert(name, bytes)),
+                None => warnings.push(Warning::DamagedBlob { session: id, name }),
             }
         }
         let lines = one_of_each(events.entries).into_iter();
@@ -209,17 +205,17 @@ impl Whole {
     }
 }
 
-/// Remembers what was purged here and is not there, so that a third copy does not bring it back.
-fn note_receipts(source: &dyn Store, writable: &dyn Writable, known: &[Receipt]) -> Result<()> {
-    let mut new: Vec<Receipt> = Vec::new();
-    for receipt in source.receipts()? {
-        let is_known = known.contains(&receipt) || new.contains(&receipt);
-        if !is_known && !writable.store().has_name(receipt.session)? {
-            new.push(receipt);
-        }
+/// Reads a blob that the source named; `None` where it is damaged, or was removed meanwhile.
+fn read_blob(source: &dyn Store, id: SessionId, name: &str) -> Result<Option<Vec<u8>>> {
+    let why = match source.read_blob(id, &blobs::named(name)) {
+        Ok(bytes) => return Ok(Some(bytes)),
+        Err(why) => why,
+    };
+    // A store says only in words why it has no bytes. What it says of itself is a failure.
+    let there = source.blobs(id)?;
+    if why == blobs::DAMAGED || there.iter().all(|other| other != name) {
+        return Ok(None);
     }
-    if new.is_empty() {
-        return Ok(());
-    }
-    writable.note_receipts(&new)
+    let sentence = format!("cannot read the blob {name} now");
+    Err(Error::new(Code::StoreIo, sentence).because(why).session(id))
 }

@@ -404,7 +404,7 @@ impl Importer<'_> {
             return Ok(());
         }
         let added = match (&self.writable, self.store) {
-            (Some(writable), _) => writable.add(id, incoming),
+            (Some(writable), _) => writable.add(id, incoming, self.import.include_purged),
             (None, Some(store)) => store.would_add(id, incoming),
             (None, None) => all(incoming),
         };
@@ -416,6 +416,10 @@ impl Importer<'_> {
             }
             added => added?,
         };
+        if added.is_purged {
+            self.report.skipped_purged.insert(id);
+            return Ok(());
+        }
         self.count(id, added);
         Ok(())
     }
@@ -454,6 +458,7 @@ fn all(incoming: Incoming<'_>) -> Result<Added> {
         }
     };
     Ok(Added {
+        is_purged: false,
         is_new: true,
         events: events as u64,
         turns: turns as u64,

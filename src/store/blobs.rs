@@ -2,6 +2,24 @@
 //! in a session however often it is sent.
 
 use crate::digest::sha256;
+use crate::session::attachment::Blob;
+
+/// The most that is read of a blob of which only the name is known, in bytes.
+const LARGEST: u64 = 1 << 30;
+
+/// What is said of bytes that are not what their name says.
+pub const DAMAGED: &str = "its bytes are damaged";
+
+/// Returns a blob of which only the name is known.
+#[must_use]
+pub fn named(name: &str) -> Blob {
+    Blob {
+        sha256: name.to_owned(),
+        bytes: LARGEST,
+        media_type: String::new(),
+        name: String::new(),
+    }
+}
 
 /// Bytes that are to be kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,12 +39,12 @@ pub fn is_blob_name(name: &str) -> bool {
 /// Returns the bytes of a blob if they are what its name says.
 ///
 /// # Errors
-/// That they are damaged, in words.
+/// [`DAMAGED`].
 pub fn sound(bytes: Vec<u8>, name: &str) -> Result<Vec<u8>, String> {
     if sha256(&bytes) == name {
         Ok(bytes)
     } else {
-        Err("its bytes are damaged".to_owned())
+        Err(DAMAGED.to_owned())
     }
 }
 

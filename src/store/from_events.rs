@@ -7,6 +7,7 @@ use std::io::{Cursor, Read};
 use std::ops::ControlFlow;
 
 use super::Store;
+use super::blobs::named;
 use super::figures::Figures;
 use super::history::Lines;
 use super::list::{Listed, Listing};
@@ -24,9 +25,6 @@ use crate::session::usage::TurnFigures;
 
 /// How far ahead of this clock an id may be before that is worth telling.
 const FAR_AHEAD_MS: u64 = 24 * 60 * 60 * 1000;
-
-/// The most that is read of a blob of which only the name is known, in bytes.
-const LARGEST_BLOB: u64 = 1 << 30;
 
 /// Lists the sessions of a store.
 pub(super) fn list(store: &(impl Store + ?Sized)) -> Result<Listing> {
@@ -159,13 +157,8 @@ impl<S: Store + ?Sized> Lines for Held<'_, S> {
     }
 
     fn blob(&self, name: &str) -> Result<(u64, Box<dyn Read + '_>)> {
-        let blob = Blob {
-            sha256: name.to_owned(),
-            bytes: LARGEST_BLOB,
-            media_type: String::new(),
-            name: String::new(),
-        };
-        let bytes = self.store.read_blob(self.id, &blob).map_err(|cause| {
+        let bytes = self.store.read_blob(self.id, &named(name));
+        let bytes = bytes.map_err(|cause| {
             Error::new(Code::StoreIo, format!("cannot read the blob {name}"))
                 .because(cause)
                 .session(self.id)

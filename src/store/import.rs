@@ -41,6 +41,18 @@ pub struct Added {
     pub events: u64,
     /// How many of them are turns.
     pub turns: u64,
+    /// Whether there is no such session because it was purged, and nothing was added for that.
+    pub is_purged: bool,
+}
+
+impl Added {
+    /// What came of adding to a session that was purged and stays out.
+    pub const PURGED: Self = Self {
+        is_new: false,
+        events: 0,
+        turns: 0,
+        is_purged: true,
+    };
 }
 
 /// What a session lacks.

@@ -3,10 +3,8 @@
 //! The other copy is always a directory, as a store of files has it: that is what one keeps, sends
 //! and commits, whatever keeps the sessions here. It is only read.
 
-use std::collections::BTreeSet;
-
 pub use super::files::merge::Copy;
-use super::import::Incoming;
+use super::import::{Added, Incoming};
 use super::purge::Receipt;
 use super::{Durability, Writable};
 use crate::error::{Error, Result};
@@ -31,6 +29,45 @@ pub struct Merged {
     pub refused: Vec<(SessionId, Error)>,
 }
 
+impl Merged {
+    /// Counts what came of adding to a session.
+    pub fn note(&mut self, id: SessionId, added: Added) {
+        if added.is_purged {
+            self.purged.push(id);
+            return;
+        }
+        self.events += added.events;
+        if added.is_new {
+            self.added.push(id);
+        } else if added.events > 0 {
+            self.changed.push(id);
+        }
+    }
+}
+
+/// Remembers what was purged elsewhere and is not here, so that a third copy does not bring it back.
+///
+/// # Errors
+/// `store_*`.
+pub fn note_receipts<W: Writable + ?Sized>(
+    writable: &W,
+    theirs: impl IntoIterator<Item = Receipt>,
+) -> Result<()> {
+    let store = writable.store();
+    let known = store.receipts()?;
+    let mut new: Vec<Receipt> = Vec::new();
+    for receipt in theirs {
+        let is_known = known.contains(&receipt) || new.contains(&receipt);
+        if !is_known && !store.has_name(receipt.session)? {
+            new.push(receipt);
+        }
+    }
+    if new.is_empty() {
+        return Ok(());
+    }
+    writable.note_receipts(&new)
+}
+
 /// Adds to a store what `copy` has more, session by session as an import does.
 ///
 /// # Errors
@@ -42,8 +79,6 @@ pub(super) fn by_adding<W: Writable + ?Sized>(
     durability: Durability,
 ) -> Result<Merged> {
     let store = writable.store();
-    let known = store.receipts()?;
-    let purged: BTreeSet<SessionId> = known.iter().map(|receipt| receipt.session).collect();
     let mut merged = Merged::default();
     let ids = copy.ids()?;
     let steps = store.progress().begin("merging", ids.len());
@@ -72,43 +107,21 @@ pub(super) fn by_adding<W: Writable + ?Sized>(
         if theirs.lines.is_empty() || lacks.events == 0 && blobs.is_empty() {
             continue;
         }
-        if lacks.is_new && purged.contains(&id) && !include_purged {
-            merged.purged.push(id);
-            continue;
-        }
         let incoming = Incoming::Lines {
             lines: &theirs.lines,
             blobs: &blobs,
         };
-        let added = writable.add(id, incoming)?;
-        merged.events += added.events;
-        let damaged_blobs = damaged_blobs.into_iter().map(|name| (id, name));
-        merged.damaged_blobs.extend(damaged_blobs);
-        if added.is_new {
-            merged.added.push(id);
-        } else if added.events > 0 {
-            merged.changed.push(id);
+        let added = writable.add(id, incoming, include_purged)?;
+        merged.note(id, added);
+        if !added.is_purged {
+            let damaged_blobs = damaged_blobs.into_iter().map(|name| (id, name));
+            merged.damaged_blobs.extend(damaged_blobs);
         }
     }
     if durability == Durability::Full {
-        writable.sync_added(
-            &merged
-                .added
-                .iter()
-                .chain(&merged.changed)
-                .copied()
-                .collect(),
-        )?;
+        let added = merged.added.iter().chain(&merged.changed);
+        writable.sync_added(&added.copied().collect())?;
     }
-    let mut new: Vec<Receipt> = Vec::new();
-    for receipt in copy.receipts() {
-        let is_known = known.contains(receipt) || new.contains(receipt);
-        if !is_known && !store.has_name(receipt.session)? {
-            new.push(receipt.clone());
-        }
-    }
-    if !new.is_empty() {
-        writable.note_receipts(&new)?;
-    }
+    note_receipts(writable, copy.receipts().iter().cloned())?;
     Ok(merged)
 }

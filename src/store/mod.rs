@@ -411,11 +411,13 @@ pub trait Writable: fmt::Debug {
     fn remove_draft(&self, id: EventId) -> Result<()>;
 
     /// Adds to a session what it has not ([`import::missing`]), and makes it where it is not there.
-    /// It may be on disk only after [`Writable::sync_added`].
+    /// One that was purged here stays out ([`Added::is_purged`]), also when that was but a moment
+    /// ago, unless `include_purged` says otherwise. It may be on disk only after
+    /// [`Writable::sync_added`].
     ///
     /// # Errors
     /// `store_*`; `store_locked` after the longest wait.
-    fn add(&self, id: SessionId, incoming: Incoming<'_>) -> Result<Added>;
+    fn add(&self, id: SessionId, incoming: Incoming<'_>, include_purged: bool) -> Result<Added>;
 
     /// Makes sure that what was added to these sessions outlives a loss of power.
     ///

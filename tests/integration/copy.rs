@@ -1,7 +1,13 @@
 //! `session copy` between two directories, and what it refuses.
 
-use crate::stored::{id, listed, make_session};
-use crate::support::TestEnv;
+use std::collections::BTreeMap;
+
+use ollama_prompt::session::event::Event;
+use ollama_prompt::store::import::Incoming;
+use ollama_prompt::store::{self, Location};
+
+use crate::stored::{id, listed, make_session, traced};
+use crate::support::{PATIENCE, TestEnv, need};
 
 #[test]
 fn a_copy_of_a_directory_has_what_the_other_has_and_doing_it_again_adds_nothing() {
@@ -152,4 +158,94 @@ fn a_database_this_build_cannot_use_is_told_with_the_flag_that_named_it() {
         assert!(hint.contains("--features mongodb"), "{output}");
         assert!(!output.stderr().contains("s3cret"), "{output}");
     }
+}
+
+/// Makes a session with an image; returns the file with the blob.
+fn session_with_image(env: &TestEnv) -> std::path::PathBuf {
+    let picture = env.write("p.png", b"\x89PNG\r\n\x1a\nnot much of a picture");
+    let turn = env.chat("see").arg("--image").arg(picture);
+    let session = turn.args(["--create", "--session-id", &id(1)]);
+    session.replies("seen");
+    let blobs = env.store().join("sessions").join(id(1)).join("blobs");
+    let mut blobs = std::fs::read_dir(blobs).expect("a directory");
+    blobs.next().expect("a blob").expect("a blob").path()
+}
+
+#[test]
+fn a_damaged_blob_is_told_and_costs_no_more_than_itself() {
+    let env = TestEnv::new();
+    let blob = session_with_image(&env);
+    env.write(&blob, b"something else");
+    let run = env.command().args(["session", "copy", "--to", "other"]);
+    let copied = run.run().ok().json();
+    assert_eq!(copied["sessions_added"], 1, "{copied}");
+    assert_eq!(copied["blobs"], 0, "{copied}");
+    assert!(copied["warnings"][0].to_string().contains("is damaged"));
+}
+
+#[test]
+fn a_session_with_a_blob_that_cannot_be_read_now_is_copied_whole_or_not() {
+    if !need("strace") {
+        return;
+    }
+    let env = TestEnv::new();
+    let blob = session_with_image(&env);
+    let name = blob.file_name().expect("a name");
+    let copy = || env.command().args(["session", "copy", "--to", "other"]);
+    let rules = ["trace=openat", "inject=openat:error=EIO"];
+    let refused = traced(copy(), &[std::path::Path::new(name)], &rules).run();
+    let refused = refused.ok().json();
+    assert_eq!(refused["sessions_added"], 0, "{refused}");
+    let warning = refused["warnings"][0].to_string();
+    assert!(
+        warning.contains("is not copied") && !warning.contains("damaged"),
+        "{refused}"
+    );
+    let copied = copy().run().ok().json();
+    assert_eq!(
+        (&copied["sessions_added"], &copied["blobs"]),
+        (&1.into(), &1.into()),
+        "{copied}"
+    );
+}
+
+/// Asserts that a session somebody purges while others are added to a store does not come back.
+pub(crate) fn assert_a_purge_meanwhile_counts(at: &Location) {
+    let env = TestEnv::new();
+    make_session(&env, &id(1), &["one"]);
+    let log = std::fs::read(env.log_path(&id(1))).expect("a log");
+    let lines = log.split(|b| *b == b'\n').filter(|line| !line.is_empty());
+    let lines: BTreeMap<_, _> = lines
+        .map(|line| (Event::from_slice(line).expect("an event").id, line.to_vec()))
+        .collect();
+    let incoming = Incoming::Lines {
+        lines: &lines,
+        blobs: &BTreeMap::new(),
+    };
+    let session = id(1).parse().expect("an id");
+    let here = store::open_or_make(at).expect("a store");
+    let writable = here.for_writing(PATIENCE).expect("writable");
+    let add = |include_purged| {
+        let added = writable.add(session, incoming, include_purged);
+        added.expect("added, or not")
+    };
+    assert!(add(false).is_new);
+
+    // As another process.
+    let other = store::open(at).expect("a store").expect("it is there");
+    let purged = other.for_writing(PATIENCE).expect("writable");
+    let purged = purged.purge(session, "test", &|_| true).expect("purged");
+    assert!(purged.is_some());
+
+    assert!(add(false).is_purged);
+    assert!(!here.has_name(session).expect("looked at"));
+    let brought = add(true);
+    assert!(brought.is_new && !brought.is_purged);
+    assert_eq!(add(false).events, 0);
+}
+
+#[test]
+fn a_session_that_is_purged_while_others_are_copied_stays_out() {
+    let directory = tempfile::tempdir().expect("a directory");
+    assert_a_purge_meanwhile_counts(&Location::Files(directory.path().join("store")));
 }

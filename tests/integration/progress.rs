@@ -95,6 +95,7 @@ fn what_comes_from_elsewhere_shows_a_bar_as_well() {
     let database = std::fs::read(fixtures.join("python-1.2.0.db")).expect("a fixture");
     let rows = [
         (&["session", "merge", copy][..], "merging", SESSIONS),
+        (&["session", "copy", "--from", copy], "copying", SESSIONS),
         (&["session", "import", "old.db"], "importing", 7),
     ];
     for (args, what, sessions) in rows {

@@ -29,11 +29,17 @@ pub(super) fn would_add(sessions: &Dir, id: SessionId, incoming: Incoming<'_>) -
     Ok(missing(dir.as_ref(), id, incoming)?.added)
 }
 
-/// Adds to a session, which is locked, what it has not, without a sync.
+/// Adds to a session, which is locked, what it has not, without a sync. One that is not there is
+/// asked about before it is made: it may have to stay out.
 ///
 /// # Errors
 /// `store_*`.
-pub(super) fn add(sessions: &Dir, id: SessionId, incoming: Incoming<'_>) -> Result<Added> {
+pub(super) fn add(
+    sessions: &Dir,
+    id: SessionId,
+    incoming: Incoming<'_>,
+    stays_out: impl FnOnce() -> Result<bool>,
+) -> Result<Added> {
     let dir = open_session(sessions, id)?;
     let missing = missing(dir.as_ref(), id, incoming)?;
     let blobs = match incoming {
@@ -42,6 +48,7 @@ pub(super) fn add(sessions: &Dir, id: SessionId, incoming: Incoming<'_>) -> Resu
     };
     match dir {
         None if missing.lines.is_empty() => {}
+        None if stays_out()? => return Ok(Added::PURGED),
         None => create(sessions, id, missing.lines, blobs)?,
         Some(dir) => {
             // What a line names is there before the line is.

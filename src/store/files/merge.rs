@@ -208,7 +208,10 @@ pub(super) fn merge(
             id,
             durability,
         };
-        let (added, damaged) = session.add(&theirs)?;
+        let Some((added, damaged)) = session.add(&theirs, include_purged)? else {
+            merged.purged.push(id);
+            continue;
+        };
         merged.events += added;
         let damaged = damaged.into_iter().map(|name| (id, name));
         merged.damaged_blobs.extend(damaged);
@@ -300,8 +303,8 @@ struct Session<'a> {
 
 impl Session<'_> {
     /// Adds what is missing, seen again under the session's lock. Returns how many events that is,
-    /// and the blobs that are damaged over there.
-    fn add(&self, theirs: &Theirs) -> Result<(u64, Vec<String>)> {
+    /// and the blobs that are damaged over there; `None` where it was purged meanwhile.
+    fn add(&self, theirs: &Theirs, include_purged: bool) -> Result<Option<(u64, Vec<String>)>> {
         let FileWritable {
             store,
             locks,
@@ -317,8 +320,11 @@ impl Session<'_> {
             bytes.push(b'\n');
         }
         let Some(dir) = dir else {
+            if !include_purged && self.writable.is_purged(self.id)? {
+                return Ok(None);
+            }
             let damaged = self.create(theirs, &bytes)?;
-            return Ok((lines.len() as u64, damaged));
+            return Ok(Some((lines.len() as u64, damaged)));
         };
         // What a line names is there before the line is.
         let damaged = self.copy_blobs(theirs, &dir)?;
@@ -336,7 +342,7 @@ impl Session<'_> {
                 dir.sync().doing("sync", dir.path())?;
             }
         }
-        Ok((lines.len() as u64, damaged))
+        Ok(Some((lines.len() as u64, damaged)))
     }
 
     /// Makes the session beside the others and gives it its name when it is whole.

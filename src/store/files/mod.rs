@@ -42,6 +42,7 @@ pub(super) use dir::{check_owner, open_own};
 pub(super) use replace::fresh_id;
 pub(super) use sweep::sweep_temporary;
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 use std::ops::ControlFlow;
@@ -158,6 +159,7 @@ impl FileStore {
             patience,
             locks: open_or_make_dir(&self.root, LOCKS)?,
             open: open_or_make_dir(&self.root, OPEN)?,
+            purged: RefCell::default(),
         })
     }
 }
@@ -352,9 +354,15 @@ struct FileWritable<'a> {
     patience: Duration,
     locks: Dir,
     open: Dir,
+    purged: RefCell<purge::Seen>,
 }
 
 impl FileWritable<'_> {
+    /// Tells whether a session, which is locked and not there, was purged.
+    fn is_purged(&self, id: SessionId) -> Result<bool> {
+        self.purged.borrow_mut().has(&self.store.root, id)
+    }
+
     fn lock(&self, id: SessionId) -> Result<lock::WriteLock> {
         LockFile::open(&self.locks, id)?.lock(&self.locks, self.patience)
     }
@@ -421,9 +429,10 @@ impl Writable for FileWritable<'_> {
         draft::remove(&self.open, id)
     }
 
-    fn add(&self, id: SessionId, incoming: Incoming<'_>) -> Result<Added> {
+    fn add(&self, id: SessionId, incoming: Incoming<'_>, include_purged: bool) -> Result<Added> {
         let _held = self.lock(id)?;
-        import::add(&self.store.sessions, id, incoming)
+        let stays_out = || Ok(!include_purged && self.is_purged(id)?);
+        import::add(&self.store.sessions, id, incoming, stays_out)
     }
 
     fn sync_added(&self, ids: &BTreeSet<SessionId>) -> Result<()> {

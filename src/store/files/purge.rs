@@ -4,6 +4,7 @@
 //! it, rename the directory out of the way. The rename is the purge; a crash after it leaves only
 //! space to reclaim, a crash before it a receipt that is void while the directory exists.
 
+use std::collections::BTreeSet;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
 use walkdir::WalkDir;
@@ -81,6 +82,33 @@ pub(super) fn receipts(root: &Dir) -> Result<Vec<Receipt>> {
     Ok(lines
         .filter_map(|line| serde_json::from_slice(line).ok())
         .collect())
+}
+
+/// The sessions that have a receipt, as far as the file of receipts was read.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    bytes: u64,
+    sessions: BTreeSet<SessionId>,
+}
+
+impl Seen {
+    /// Tells whether a session has a receipt now. Receipts are appended, so the file is read again
+    /// when it is longer. Under the lock of the session nobody appends one of it.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub(super) fn has(&mut self, root: &Dir, id: SessionId) -> Result<bool> {
+        let bytes = match root.stat(PURGED) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => 0,
+            stat => stat.doing("look at", root.path_of(PURGED))?.size,
+        };
+        if bytes != self.bytes {
+            let receipts = receipts(root)?.into_iter();
+            self.sessions = receipts.map(|receipt| receipt.session).collect();
+            self.bytes = bytes;
+        }
+        Ok(self.sessions.contains(&id))
+    }
 }
 
 /// Writes a line for each receipt, after a newline if the last one lacks its own, and syncs them.

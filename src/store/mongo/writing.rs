@@ -136,7 +136,7 @@ impl Writable for MongoWritable<'_> {
         self.store.drafts.remove(id, &mut self.patience())
     }
 
-    fn add(&self, id: SessionId, incoming: Incoming<'_>) -> Result<Added> {
+    fn add(&self, id: SessionId, incoming: Incoming<'_>, include_purged: bool) -> Result<Added> {
         let mut patience = self.patience();
         let mut blobs = Vec::new();
         if let Incoming::Lines { blobs: theirs, .. } = incoming {
@@ -157,6 +157,11 @@ impl Writable for MongoWritable<'_> {
             })?;
             if missing.lines.is_empty() && here.is_empty() {
                 return Ok(missing.added);
+            }
+            // Who purges it from here on is in the way of what is written below.
+            let was_purged = written.iter().any(|document| document.closed.is_some());
+            if here.is_empty() && was_purged && !include_purged {
+                return Ok(Added::PURGED);
             }
             // What a line names is there before the line is.
             put_blobs(self.store, id, &blobs, &mut patience)?;

@@ -6,8 +6,11 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
+use ollama_prompt::store::{Location, Uri};
 use serde_json::Value;
 
+use crate::copy::assert_a_purge_meanwhile_counts;
+use crate::list::{Left, leave};
 use crate::stored::{id, make_session};
 use crate::support::TestEnv;
 use crate::support::mongod::{Kind, Mongod, need_mongod};
@@ -51,33 +54,37 @@ fn copy(env: &TestEnv, args: &[&str]) -> Value {
     output.ok().json()
 }
 
+/// Asserts how many sessions were added and changed, and how many events were added.
+#[track_caller]
+fn assert_copied(copied: &Value, added: u64, changed: u64, events: u64) {
+    let keys = ["sessions_added", "sessions_changed", "events_added"];
+    let found = keys.map(|key| copied[key].as_u64().expect("a number"));
+    assert_eq!(found, [added, changed, events], "{copied}");
+}
+
+/// Makes four sessions in files: of one turn and of several, with an image, with a title.
+fn four_sessions() -> TestEnv {
+    let env = TestEnv::new();
+    for n in 1..=4 {
+        let prompts = ["one", "two ü \u{2028} three", "four"];
+        make_session(&env, &id(n), &prompts[..n.min(3)]);
+    }
+    let picture = env.write("p.png", b"\x89PNG\r\n\x1a\nnot much of a picture");
+    let turn = env.chat("see").session(&id(2)).arg("--image").arg(picture);
+    turn.replies("seen");
+    let title = ["session", "update", &id(3), "--title", "three"];
+    env.command().args(title).run().ok();
+    env
+}
+
 #[test]
 fn sessions_come_back_from_a_server_as_they_were() {
     if !need_mongod() {
         return;
     }
     for kind in Kind::BOTH {
-        let env = TestEnv::new();
-        for n in 1..=4 {
-            make_session(
-                &env,
-                &id(n),
-                &["one", "two ü \u{2028} three", "four"][..n.min(3)],
-            );
-        }
-        let picture = env.write("p.png", b"\x89PNG\r\n\x1a\nnot much of a picture");
-        let turn = env
-            .chat("see")
-            .session(&id(2))
-            .args(["--image", picture.to_str().expect("a name")]);
-        turn.replies("seen");
-        env.command()
-            .args(["session", "update", &id(3), "--title", "three"])
-            .run()
-            .ok();
-        let before = everything(&env.store());
+        let env = four_sessions();
         let uri = Mongod::database(kind);
-
         let there = copy(&env, &["--to", &uri]);
         assert_eq!(
             (&there["sessions_added"], &there["blobs"]),
@@ -85,52 +92,111 @@ fn sessions_come_back_from_a_server_as_they_were() {
             "{there}"
         );
         assert_eq!(there["to"], uri.split('?').next().expect("an address"));
-        let again = copy(&env, &["--to", &uri]);
-        assert_eq!(
-            (&again["sessions_unchanged"], &again["events_added"]),
-            (&4.into(), &0.into()),
-            "{again}"
-        );
 
         let back = env.work().join("back");
         let back_name = back.to_str().expect("a name");
         let returned = copy(&env, &["--from", &uri, "--to", back_name]);
         assert_eq!(returned["sessions_added"], 4, "{returned}");
-        assert_eq!(everything(&back), before, "{kind:?}");
-        let list = |run: crate::support::Run<'_>| run.args(["--list-sessions"]).run().ok().json();
+        assert_eq!(everything(&back), everything(&env.store()), "{kind:?}");
+        let list = |run: crate::support::Run<'_>| run.arg("--list-sessions").run().ok().json();
         let here = list(env.command());
         assert_eq!(list(env.command().env("OLLAMA_PROMPT_DB_URI", &uri)), here);
         assert_eq!(list(env.command().env("OLLAMA_PROMPT_HOME", &back)), here);
+    }
+}
 
-        // What came later follows, and only that; what was purged there stays out.
-        let on_server = |args: &[&str]| {
-            env.command()
-                .env("OLLAMA_PROMPT_DB_URI", &uri)
-                .args(args)
-                .run()
-        };
-        let gone = env
-            .chat("on the server")
-            .env("OLLAMA_PROMPT_DB_URI", &uri)
-            .session(&id(1));
-        gone.replies("there");
-        on_server(&["session", "delete", &id(4)]).ok();
+#[test]
+fn what_came_later_follows_and_nothing_else() {
+    if !need_mongod() {
+        return;
+    }
+    for kind in Kind::BOTH {
+        let env = four_sessions();
+        let uri = Mongod::database(kind);
+        copy(&env, &["--to", &uri]);
+        let again = copy(&env, &["--to", &uri]);
+        assert_copied(&again, 0, 0, 0);
+        assert_eq!(again["sessions_unchanged"], 4, "{again}");
+
+        let on_server = env.chat("on the server").session(&id(1));
+        let on_server = on_server.env("OLLAMA_PROMPT_DB_URI", &uri);
+        on_server.replies("there");
         env.chat("in files").session(&id(1)).replies("here");
-        let later = copy(&env, &["--to", &uri]);
-        assert_eq!(
-            (&later["sessions_changed"], &later["events_added"]),
-            (&1.into(), &1.into()),
-            "{later}"
-        );
-        assert_eq!(later["skipped_purged"], serde_json::json!([id(4)]));
-        let missed = copy(&env, &["--from", &uri]);
-        assert_eq!(
-            (&missed["sessions_changed"], &missed["events_added"]),
-            (&1.into(), &1.into()),
-            "{missed}"
-        );
+        assert_copied(&copy(&env, &["--to", &uri]), 0, 1, 1);
+        assert_copied(&copy(&env, &["--from", &uri]), 0, 1, 1);
+        assert_copied(&copy(&env, &["--to", &uri]), 0, 0, 0);
+    }
+}
+
+#[test]
+fn what_was_purged_on_the_server_stays_out_unless_it_is_asked_for() {
+    if !need_mongod() {
+        return;
+    }
+    for kind in Kind::BOTH {
+        let env = four_sessions();
+        let uri = Mongod::database(kind);
+        copy(&env, &["--to", &uri]);
+        let delete = env.command().args(["session", "delete", &id(4)]);
+        delete.env("OLLAMA_PROMPT_DB_URI", &uri).run().ok();
+        let without = copy(&env, &["--to", &uri]);
+        assert_eq!(without["skipped_purged"], serde_json::json!([id(4)]));
+        assert_copied(&without, 0, 0, 0);
         let brought = copy(&env, &["--to", &uri, "--include-purged", &id(4)]);
         assert_eq!(brought["sessions_added"], 1, "{brought}");
+    }
+}
+
+#[test]
+fn a_session_that_is_purged_while_others_are_copied_stays_out() {
+    if !need_mongod() {
+        return;
+    }
+    for kind in Kind::BOTH {
+        let uri = Uri::new(Mongod::database(kind)).expect("an address");
+        assert_a_purge_meanwhile_counts(&Location::Database(uri));
+    }
+}
+
+/// Leaves many short sessions in files.
+fn many_sessions(count: u64) -> TestEnv {
+    let env = TestEnv::new();
+    for n in 0..count {
+        let left = Left {
+            n,
+            model: "m:1b",
+            day: 0,
+            turns: 1,
+            set: serde_json::json!({}),
+        };
+        leave(&env.store(), &left);
+    }
+    env
+}
+
+/// Returns how many sessions a server has; each must be whole.
+fn whole_sessions(env: &TestEnv, uri: &str) -> u64 {
+    let list = env.command().arg("--list-sessions");
+    let list = list.env("OLLAMA_PROMPT_DB_URI", uri).run().ok().json();
+    for session in list["sessions"].as_array().expect("sessions") {
+        assert_eq!(session["message_count"], 2, "a session in part: {session}");
+    }
+    list["total"].as_u64().expect("a number")
+}
+
+/// Kills copies to a server, each a little later than the one before, until one was killed in the
+/// middle. `false` where they were through before that.
+fn kill_in_the_middle(env: &TestEnv, uri: &str, sessions: u64) -> bool {
+    let mut wait = Duration::from_millis(10);
+    loop {
+        let args = ["session", "copy", "--to", uri];
+        let running = env.command().args(args).spawn();
+        thread::sleep(wait);
+        running.kill9();
+        match whole_sessions(env, uri) {
+            0 => wait += wait / 8,
+            there => return there < sessions,
+        }
     }
 }
 
@@ -140,48 +206,46 @@ fn a_copy_that_is_killed_is_gone_on_with() {
         return;
     }
     for kind in Kind::BOTH {
-        let env = TestEnv::new();
-        let sessions = 120;
-        for n in 1..=sessions {
-            make_session(&env, &id(n), &["a question"]);
-        }
-        let before = everything(&env.store());
-        let uri = Mongod::database(kind);
-        let mut was_in_the_middle = false;
-        for wait in [60, 90, 120, 150, 200, 250, 300] {
-            let running = env
-                .command()
-                .args(["session", "copy", "--to", &uri])
-                .spawn();
-            thread::sleep(Duration::from_millis(wait));
-            running.kill9();
-            let there = env
-                .command()
-                .env("OLLAMA_PROMPT_DB_URI", &uri)
-                .arg("--list-sessions")
-                .run();
-            let total = there.ok().json()["total"].as_u64().expect("a number");
-            was_in_the_middle |= total > 0 && total < sessions as u64;
-            for session in there.json()["sessions"].as_array().expect("sessions") {
-                assert_eq!(session["message_count"], 2, "a session in part: {session}");
-            }
-        }
-        assert!(
-            was_in_the_middle,
-            "{kind:?}: no copy was killed in the middle"
-        );
+        let sessions = 200;
+        let env = many_sessions(sessions);
+        let in_the_middle = (0..5).find_map(|_| {
+            let uri = Mongod::database(kind);
+            kill_in_the_middle(&env, &uri, sessions).then_some(uri)
+        });
+        let uri = in_the_middle.expect("a copy is killed in the middle");
         let rest = copy(&env, &["--to", &uri]);
         let count = |key: &str| rest[key].as_u64().expect("a number");
-        assert_eq!(
-            count("sessions_added") + count("sessions_unchanged"),
-            sessions as u64,
-            "{rest}"
-        );
+        let all = count("sessions_added") + count("sessions_unchanged");
+        assert_eq!(all, sessions, "{kind:?}: {rest}");
         let back = env.work().join("back");
-        copy(
-            &env,
-            &["--from", &uri, "--to", back.to_str().expect("a name")],
-        );
-        assert_eq!(everything(&back), before, "{kind:?}");
+        let back_name = back.to_str().expect("a name");
+        copy(&env, &["--from", &uri, "--to", back_name]);
+        assert_eq!(everything(&back), everything(&env.store()), "{kind:?}");
     }
+}
+
+#[test]
+fn a_source_that_goes_away_ends_the_copy_with_its_failure() {
+    if !need_mongod() {
+        return;
+    }
+    let env = many_sessions(500);
+    let mut server = Mongod::start(Kind::Standalone, &[], "");
+    let uri = server.uri();
+    copy(&env, &["--to", &uri]);
+    let back = env.work().join("back");
+    let args = ["session", "copy", "--from", &uri, "--to"];
+    let mut running = env.command().args(args).arg(&back).spawn();
+    running.wait_until(|| {
+        let sessions = std::fs::read_dir(back.join("sessions"));
+        sessions.is_ok_and(|mut sessions| sessions.next().is_some())
+    });
+    server.kill();
+    let output = running.wait();
+    output.fails(7, "store_unreachable");
+    assert!(everything(&back).len() < 500, "it was through before that");
+
+    server.restart();
+    env.command().args(args).arg(&back).run().ok();
+    assert_eq!(everything(&back), everything(&env.store()));
 }
