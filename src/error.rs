@@ -103,14 +103,14 @@ codes! {
     StoreUnsupported = "store_unsupported", 7, false;
     /// The server with the store does not answer, or none of its servers takes writes.
     StoreUnreachable = "store_unreachable", 7, true;
-    /// The server with the store does not let this user in, or not do this.
-    StoreAuth = "store_auth", 7, false;
-    /// The server with the store and this program do not agree on TLS, or on a certificate.
-    StoreTls = "store_tls", 7, false;
     /// Something the prompt refers to cannot be read, and `--strict-refs` says that this matters.
     Reference = "reference", 8, false;
     /// What `session verify` found is on standard output.
     Damaged = "damaged", 9, false;
+    /// The server with the store does not let this user in, or not do this.
+    StoreAuth = "store_auth", 10, false;
+    /// The server with the store and this program do not agree on TLS, or on a certificate.
+    StoreTls = "store_tls", 11, false;
     /// SIGHUP ended the call.
     Hangup = "hangup", 129, false;
     /// SIGINT ended the call.
@@ -282,10 +282,10 @@ mod tests {
                 "7 store_readonly false",
                 "7 store_unsupported false",
                 "7 store_unreachable true",
-                "7 store_auth false",
-                "7 store_tls false",
                 "8 reference false",
                 "9 damaged false",
+                "10 store_auth false",
+                "11 store_tls false",
                 "129 hangup false",
                 "130 interrupted false",
                 "143 terminated false",

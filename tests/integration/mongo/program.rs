@@ -184,7 +184,7 @@ fn a_server_that_stays_away_costs_the_store_and_not_the_reply() {
 }
 
 #[track_caller]
-fn assert_refused(env: &TestEnv, code: &str) {
+fn assert_refused(env: &TestEnv, exit: i32, code: &str) {
     let asked = env.server().request_count();
     for args in [
         &["--prompt", "hi"][..],
@@ -192,7 +192,7 @@ fn assert_refused(env: &TestEnv, code: &str) {
         &["--prompt", "hi", "-v"],
     ] {
         let output = env.command().args(args).run();
-        let failure = output.fails(7, code);
+        let failure = output.fails(exit, code);
         assert!(failure.hint.is_some(), "{output}");
         for secret in [PASSWORD, PASSWORD_MEANT, "w0rd"] {
             assert!(!output.stderr().contains(secret), "{output}");
@@ -210,7 +210,7 @@ fn a_server_that_cannot_be_used_is_told_before_the_model_is_asked() {
     }
     let address = NOBODY_LISTENS.trim_start_matches("http://");
     let down = world_in(format!("mongodb://u:{PASSWORD}@{address}/db"));
-    assert_refused(&down, "store_unreachable");
+    assert_refused(&down, 7, "store_unreachable");
 
     let server = Mongod::start(Kind::Standalone, &["--auth"], "");
     let user = doc! {"createUser": "u", "pwd": "another", "roles": ["root"]};
@@ -219,8 +219,8 @@ fn a_server_that_cannot_be_used_is_told_before_the_model_is_asked() {
         .expect("the first user is made from the machine itself");
     let address = format!("127.0.0.1:{}", server.port());
     let login = format!("mongodb://u:{PASSWORD}@{address}/db?authSource=admin");
-    assert_refused(&world_in(login), "store_auth");
-    assert_refused(&world_in(format!("mongodb://{address}/db")), "store_auth");
+    assert_refused(&world_in(login), 10, "store_auth");
+    assert_refused(&world_in(format!("mongodb://{address}/db")), 10, "store_auth");
 
     let directory = tempfile::tempdir().expect("a directory");
     let file = certificate(directory.path());
@@ -230,8 +230,8 @@ fn a_server_that_cannot_be_used_is_told_before_the_model_is_asked() {
     let options = format!("tls=true&tlsCAFile={}", ca.display());
     let server = Mongod::start(Kind::Standalone, &flags, &options);
     let address = format!("mongodb://u:{PASSWORD}@127.0.0.1:{}/db", server.port());
-    assert_refused(&world_in(format!("{address}?tls=true")), "store_tls");
-    assert_refused(&world_in(address), "store_tls");
+    assert_refused(&world_in(format!("{address}?tls=true")), 11, "store_tls");
+    assert_refused(&world_in(address), 11, "store_tls");
     let right = world_in(server.uri());
     right.chat("hi").replies("hello");
 }
