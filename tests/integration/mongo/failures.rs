@@ -45,6 +45,19 @@ fn nobody_who_listens() {
 }
 
 #[test]
+fn a_server_is_looked_for_as_long_as_the_address_says() {
+    let address = NOBODY_LISTENS.trim_start_matches("http://");
+    let looked_for = |option: &str| {
+        let begun = Instant::now();
+        let error = failure(&format!("mongodb://{address}/db{option}"));
+        assert_told(&error, Code::StoreUnreachable);
+        begun.elapsed()
+    };
+    let (usual, short) = (looked_for(""), looked_for("?serverSelectionTimeoutMS=100"));
+    assert!(usual > short * 3, "{usual:?} and {short:?}");
+}
+
+#[test]
 fn a_host_that_cannot_be_found() {
     let error = failure(&format!("mongodb://u:{PASSWORD}@no-such-host.invalid/db"));
     assert_told(&error, Code::StoreUnreachable);

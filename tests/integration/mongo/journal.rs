@@ -21,7 +21,7 @@ use ollama_prompt::store::mongo::lease::{Leases, Try};
 
 use super::proxy::Proxy;
 use super::{connect, patience};
-use crate::support::mongod::{Kind, Mongod, need_mongod};
+use crate::support::mongod::{Kind, Mongod, database_in, need_mongod, profiled};
 use crate::support::outside;
 
 pub(super) fn session() -> SessionId {
@@ -318,21 +318,39 @@ fn a_list_needs_one_look_at_each_session() {
         return;
     }
     for kind in Kind::BOTH {
-        let database = connect(&Mongod::database(kind));
+        let uri = Mongod::database(kind);
+        let database = connect(&uri);
         let journal = Journal::of(&database);
         let mut expected = BTreeMap::new();
         for n in 1..=5 {
             let id = session();
-            for _ in 0..n {
+            for _ in 0..n * 4 {
                 append(&journal, id, "x").expect("kept");
             }
-            expected.insert(id, n);
+            expected.insert(id, n * 4);
         }
-        let heads = journal.heads(&mut patience()).expect("listed");
+        let mut heads = Vec::new();
+        let profile = profiled(&uri, database_in(&uri), || {
+            heads = journal.heads(&mut patience()).expect("listed");
+        });
         let found: BTreeMap<SessionId, i64> =
             heads.iter().map(|head| (head.session, head.at.n)).collect();
         assert_eq!(found, expected, "{kind:?}");
         assert!(heads.is_sorted_by_key(|head| head.session));
+
+        let mut asked = profile.iter().filter(|entry| {
+            let command = entry.get_document("command");
+            command.is_ok_and(|command| command.contains_key("aggregate"))
+        });
+        let asked = asked.next().expect("the server was asked");
+        let plan = asked.get_str("planSummary").expect("a plan");
+        assert!(plan.contains("SCAN { s: 1, n: 1 }"), "{kind:?}: {asked}");
+        let examined = |key: &str| {
+            let (short, long) = (asked.get_i32(key), asked.get_i64(key));
+            short.map(i64::from).or(long).expect(key)
+        };
+        assert_eq!(examined("docsExamined"), 5, "{kind:?}: {asked}");
+        assert!(examined("keysExamined") <= 10, "{kind:?}: {asked}");
     }
 }
 

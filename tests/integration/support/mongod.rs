@@ -163,8 +163,11 @@ impl Mongod {
         assert_eq!(self.tell("start"), "started");
         let ends = Instant::now() + PATIENCE;
         while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            let log = || std::fs::read_to_string(self.data.join("log")).unwrap_or_default();
-            assert!(Instant::now() < ends, "mongod does not listen: {}", log());
+            assert!(
+                Instant::now() < ends,
+                "mongod does not listen: {}",
+                self.log()
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -202,7 +205,7 @@ impl Mongod {
     }
 
     /// Returns everything the server wrote of what it did.
-    pub(crate) fn log(&self) -> String {
+    fn log(&self) -> String {
         std::fs::read_to_string(self.data.join("log")).unwrap_or_default()
     }
 
@@ -257,6 +260,25 @@ pub(crate) fn run(
         let client = Client::with_uri_str(uri).await?;
         client.database(database).run_command(command).await
     })
+}
+
+/// Returns what a server did in a database while `work` ran: its profile, oldest first.
+pub(crate) fn profiled(uri: &str, database: &str, work: impl FnOnce()) -> Vec<Document> {
+    let run = |command| run(uri, database, command).expect("it is done");
+    run(doc! {"profile": 2});
+    work();
+    run(doc! {"profile": 0});
+    let found = run(doc! {"find": "system.profile", "batchSize": 1000});
+    let cursor = found.get_document("cursor").expect("a cursor");
+    let batch = cursor.get_array("firstBatch").expect("what was found");
+    let entries = batch.iter().filter_map(|entry| entry.as_document());
+    entries.cloned().collect()
+}
+
+/// Returns the name of the database in an address.
+pub(crate) fn database_in(uri: &str) -> &str {
+    let (_, rest) = uri.rsplit_once('/').expect("an address");
+    rest.split('?').next().expect("a name")
 }
 
 fn free_port() -> u16 {
