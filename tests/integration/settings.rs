@@ -163,6 +163,7 @@ fn two_stores_that_disagree_are_no_store() {
 }
 
 /// Runs what needs a store with the address of a database this build cannot use.
+#[cfg(not(feature = "mongodb-srv"))]
 #[track_caller]
 fn assert_database_refused(uri: &str, feature: &str) {
     let env = TestEnv::new();
