@@ -18,6 +18,10 @@ use crate::session::fold::SaidTurn;
 /// Tokens the template puts around a message, at most. Gemma's and Llama's take 4 to 8.
 pub const PER_MESSAGE: u64 = 16;
 
+/// Tokens the templates of models put around a message at the least: what is learned of bytes is not
+/// to have them in it.
+const LEAST_A_MESSAGE: u64 = 4;
+
 /// Tokens of an image, while nothing was learned of this session's: models cut and scale images
 /// to 256 (Gemma 3) to 4 000 of them, and most to no more than this.
 const PER_IMAGE: u64 = 1024;
@@ -66,7 +70,7 @@ impl Ruler {
                 .turn
                 .usage
                 .prompt_eval_count?
-                .saturating_sub(sent.messages * 4);
+                .saturating_sub(sent.messages * LEAST_A_MESSAGE);
             (sent.bytes >= ENOUGH_TO_LEARN && sent.images == 0)
                 .then(|| measured as f64 / sent.bytes as f64)
         });

@@ -14,9 +14,12 @@ use crate::session::event::Settings;
 use crate::store::uri::is_meant;
 use crate::store::{Durability, Uri};
 
+// What the Python tool of this name uses where nothing is said, so that scripts get what they got.
 const DEFAULT_MODEL: &str = "deepseek-v3.1:671b-cloud";
 const DEFAULT_MAX_CONTEXT_TOKENS: u64 = 64_000;
+/// Of silence of the server: a large model takes minutes to load.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(600);
+/// Longer than 64 neighbours take to append, and shorter than whoever looks on.
 const DEFAULT_LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Reads a variable; what is empty counts as not set.

@@ -8,6 +8,7 @@ use super::typed::LARGEST_CONTEXT;
 use super::usage;
 use crate::error::Result;
 
+// As the Python tool of this name has them.
 const DEFAULT_TEMPERATURE: f64 = 0.1;
 const DEFAULT_MAX_TOKENS: i64 = 2048;
 

@@ -9,7 +9,8 @@ use super::{Config, no_address_but_a_path, usage};
 use crate::error::Result;
 use crate::prompt::Rules;
 
-/// Bytes that are read of a reference where nothing else is said.
+/// Bytes that are read of a reference where nothing else is said: as the Python tool of this name has it,
+/// and about as much as its budget of 64 000 tokens takes.
 const MAX_FILE_BYTES: u64 = 200_000;
 
 #[derive(Debug, Args)]

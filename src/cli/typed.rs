@@ -1,4 +1,4 @@
-//! The flags as they are typed, and what they ask for.
+//! The flags of a turn as they are typed, and what they ask for; each verb has its own beside this.
 
 use std::path::PathBuf;
 use std::time::Duration;

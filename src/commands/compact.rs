@@ -1,4 +1,5 @@
-//! Logs rewritten without what nobody can miss.
+//! Logs rewritten without what nobody can miss: after this, and not before it, hidden text is off
+//! the disk.
 
 use super::{Answer, Outcome};
 use crate::cli::{Invocation, Selection};

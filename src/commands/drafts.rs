@@ -1,4 +1,5 @@
-//! Turns that are under way, failed or were killed; and the end of those nobody waits for.
+//! Turns that are under way, failed or were killed; and the end of those nobody waits for. What was
+//! asked and not stored is nowhere else.
 
 use super::{Answer, Outcome};
 use crate::cli::Invocation;

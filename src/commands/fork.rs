@@ -1,4 +1,5 @@
-//! Forking: a new session that begins with the history of another.
+//! Forking: a new session that begins with the history of another, so that another way can be
+//! tried and the first one stays.
 
 use super::keep::Horizon;
 use super::place::{fork, new_id};

@@ -1,4 +1,4 @@
-//! All that is known of one session.
+//! All that is known of one session, what left the context and what is hidden told apart.
 
 use super::{Answer, Outcome};
 use crate::cli::{Invocation, Part, ShowWanted};

@@ -1,4 +1,5 @@
-//! The union with another copy of the store.
+//! The union with another copy of the store: the way together again for two machines, or two
+//! branches.
 
 use std::path::Path;
 

@@ -1,4 +1,5 @@
-//! The search for what was said.
+//! The search for what was said: what `grep` does on the logs, without what is hidden, and with the
+//! turn and the session of each hit.
 
 use std::collections::HashSet;
 use std::fmt;

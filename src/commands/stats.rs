@@ -1,4 +1,4 @@
-//! How much was asked and answered.
+//! How much was asked and answered, for whoever pays for it or waits for it.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;

@@ -1,4 +1,5 @@
-//! From messages, as other programs keep them, to turns.
+//! From messages, as other programs keep them, to turns: a turn is a question with its answer, and
+//! others keep what was never answered, or answered twice.
 
 use super::Turn;
 use crate::session::event::{Timestamp, Usage};

@@ -1,4 +1,5 @@
-//! What a server says of a model: the answer to `POST /api/show`.
+//! What a server says of a model: the answer to `POST /api/show`, of which the window matters. It is
+//! the only place that says how much a model can really read.
 
 use serde::Deserialize;
 use serde_json::{Map, Value};

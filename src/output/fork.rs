@@ -1,4 +1,4 @@
-//! What `session fork` prints.
+//! What `session fork` prints: a shape of its own, because there is no turn to report.
 
 use schemars::JsonSchema;
 use serde::Serialize;

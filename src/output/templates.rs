@@ -1,4 +1,4 @@
-//! The shapes of what is printed about templates.
+//! The shapes of what is printed about templates, which are files of the user and no events.
 
 use schemars::JsonSchema;
 use serde::Serialize;

@@ -1,8 +1,8 @@
 //! What a turn carries besides its text, read in and checked before anybody is asked: images,
 //! the format of the reply, tools and the results of their calls.
 //!
-//! An image is a regular file of a kind Ollama takes, told by its first bytes; nothing else is
-//! ever opened for long enough to wait on. Definitions and results may also come from a pipe that
+//! An image is a regular file of a kind Ollama takes, told by its first bytes; a pipe or a device in
+//! its place is refused before it is read, so that nothing waits for it. Definitions and results may also come from a pipe that
 //! has a path, as the prompt may.
 
 use std::io::Read;

@@ -121,7 +121,7 @@ pub struct FoundDraft {
 /// What became of a draft whose text was to be changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rewritten {
-    /// It says something else now, or would.
+    /// It says something else now; or would, where nothing was to be changed.
     Changed,
     /// There was nothing to change, or the draft is gone.
     Unchanged,

@@ -1,4 +1,4 @@
-//! The figures of turns, without their texts.
+//! The figures of turns, without their texts: what a sum over a whole store needs, and can hold.
 
 use crate::session::usage::TurnFigures;
 

@@ -1,4 +1,4 @@
-//! Guards: what a turn holds to keep others waiting that asked for it.
+//! Guards: what a turn holds so that others wait, if they asked to.
 //!
 //! An ordinary turn waits for nobody's model. Turns of a session with `--serialize` wait for each
 //! other, and so do those with one idempotency key. A guard ends with its process, so a call that is

@@ -1,4 +1,4 @@
-//! The list of sessions: what it shows of each.
+//! The list of sessions: what it shows of each, so that a store may remember just that.
 
 use crate::error::Error;
 use crate::session::id::SessionId;

@@ -468,8 +468,9 @@ pub trait Writable: fmt::Debug {
         goes: &dyn Fn(&Session) -> bool,
     ) -> Result<Option<Receipt>>;
 
-    /// Goes on being the only process that does something called `name` in this store, or begins
-    /// to, where `held` is of another store or none. `who` is what others are told of it.
+    /// Keeps every other process from doing something called `name` in this store, for as long as the
+    /// value lives. `held` is what an earlier call returned: where it still holds in this store it
+    /// is given back. `who` is what others are told of this process.
     ///
     /// # Errors
     /// `store_locked` where another does, with what that says of itself; `store_*`.

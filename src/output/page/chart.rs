@@ -1,4 +1,5 @@
-//! How full the context was, turn by turn, as a drawing within the page.
+//! How full the context was, turn by turn, as a drawing within the page: one that loads nothing and
+//! runs nothing.
 
 use std::fmt::Write as _;
 

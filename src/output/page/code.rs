@@ -1,4 +1,5 @@
-//! Code in a transcript, coloured by classes of the page's own style.
+//! Code in a transcript, coloured by classes of the page's own style: the highlighter would put
+//! colours of its own into every word.
 
 use std::fmt;
 use std::sync::OnceLock;

@@ -1,4 +1,5 @@
-//! One exchange with a model, and what is known of it.
+//! One exchange with a model, and what is known of it: what was sent and what it cost, so that the
+//! next request can be judged by it.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -2,7 +2,7 @@
 //!
 //! What can be refused is refused before the model is asked, by opening what will be needed
 //! (`FileAppending::prepare`). After the answer, under the lock: what others appended is read, the
-//! events are written in one call, the lock is freed, and only then is synced.
+//! events are written in one call, the lock is freed, and only then the log is synced.
 //! The sync outside the lock is what makes many writers fast (theirs coalesce), and it is safe: a
 //! turn is acknowledged only after its own.
 

@@ -1,4 +1,4 @@
-//! Guards: what a turn holds to keep others waiting that asked for it.
+//! Guards: what a turn holds so that others wait, if they asked to.
 //!
 //! Turns of a session with `--serialize`, and those with one idempotency key, each hold a file of
 //! `locks/` from before they read the context until their turn is stored. The lock dies with its process, so a call that is

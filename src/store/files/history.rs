@@ -1,4 +1,5 @@
-//! The lines of a session's logs, for whoever goes through its history.
+//! The lines of a session's logs, for whoever goes through its history: read again where they are
+//! wanted, because a history need not fit memory.
 
 use std::io::{self, Read};
 

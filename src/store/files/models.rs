@@ -1,4 +1,5 @@
-//! What is remembered of models, as a file.
+//! What is remembered of models, as a file: a turn asks a server for a window once a day, and not
+//! each time.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};

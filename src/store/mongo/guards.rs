@@ -1,4 +1,4 @@
-//! Guards: what a turn holds to keep others waiting that asked for it, also on other machines.
+//! Guards: what a turn holds so that others wait, if they asked to, also on other machines.
 //!
 //! Each is a lease, renewed by the process that holds it. Who waits asks again and again, so
 //! turns that wait do not follow each other in the order they came. A process that is killed keeps

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
+use mongodb::bson::doc;
 use ollama_prompt::store::{Location, Uri};
 use serde_json::Value;
 
@@ -13,7 +14,7 @@ use crate::copy::assert_a_purge_meanwhile_counts;
 use crate::list::{Left, leave};
 use crate::stored::{id, make_session};
 use crate::support::TestEnv;
-use crate::support::mongod::{Kind, Mongod, need_mongod};
+use crate::support::mongod::{Kind, Mongod, need_mongod, run};
 
 /// The lines of a session, and the bytes of its blobs.
 type Whole = (BTreeSet<String>, BTreeMap<String, Vec<u8>>);
@@ -248,4 +249,35 @@ fn a_source_that_goes_away_ends_the_copy_with_its_failure() {
     server.restart();
     env.command().args(args).arg(&back).run().ok();
     assert_eq!(everything(&back), everything(&env.store()));
+}
+
+#[test]
+fn of_several_receipts_the_newest_is_kept_and_a_copy_made_again_changes_nothing() {
+    if !need_mongod() {
+        return;
+    }
+    for kind in Kind::BOTH {
+        let env = TestEnv::new();
+        let uri = Mongod::database(kind);
+        // Purged twice here: two receipts of one session.
+        for prompt in ["first life", "second life"] {
+            make_session(&env, &id(1), &[prompt]);
+            let delete = ["session", "delete", &id(1)];
+            env.command().args(delete).run().ok();
+        }
+        make_session(&env, &id(2), &["another"]);
+        let documents = || {
+            let database = uri.rsplit_once('/').expect("an address").1;
+            let database = database.split('?').next().expect("a name");
+            let find = doc! {"find": "events", "filter": {"s": id(1)}, "sort": {"_id": 1}};
+            let found = run(&uri, database, find).expect("found");
+            let cursor = found.get_document("cursor").expect("a cursor");
+            cursor.get_array("firstBatch").expect("documents").clone()
+        };
+        copy(&env, &["--to", &uri]);
+        let once = documents();
+        assert!(!once.is_empty());
+        copy(&env, &["--to", &uri]);
+        assert_eq!(documents(), once, "{kind:?}");
+    }
 }
