@@ -179,7 +179,7 @@ fn sixty_four_processes_times_twenty_turns_are_1280_of_1280() {
 }
 
 /// The lock of a session, held by this process until it is dropped.
-fn hold_lock(env: &TestEnv, id: &str) -> File {
+pub(crate) fn hold_lock(env: &TestEnv, id: &str) -> File {
     let path: PathBuf = env.store().join("locks").join(&id[id.len() - 2..]);
     let file = OpenOptions::new()
         .read(true)
@@ -221,6 +221,19 @@ fn a_lock_that_is_not_given_back_in_time_fails_the_store_and_not_the_reply() {
     drop(held);
     env.chat("four").session(&id).replies("4");
     assert_eq!(prompts(&env, &id), ["one", "two", "four"]);
+}
+
+/// It is longer than any clock counts.
+#[test]
+fn whoever_waits_for_ever_is_let_wait() {
+    let env = TestEnv::new();
+    let id = env.chat("one").replies("1").session_id();
+    let patient = env.chat("two").session(&id);
+    let patient = patient.env("OLLAMA_PROMPT_LOCK_TIMEOUT", "1e19");
+    patient.replies("2");
+    env.write(env.store().join("config.toml"), "lock_timeout = 1e19\n");
+    env.chat("three").session(&id).replies("3");
+    assert_eq!(prompts(&env, &id), ["one", "two", "three"]);
 }
 
 #[test]

@@ -83,7 +83,7 @@ impl LockFile {
     pub(super) fn lock(self, locks: &Dir, patience: Duration) -> Result<WriteLock> {
         let Self { mut file, name } = self;
         let path = locks.path_of(&name);
-        let deadline = Instant::now() + patience;
+        let deadline = deadline(patience);
         loop {
             let (locked, excludes) = match wait(file, deadline) {
                 Ok(Waited::Signalled(error)) => return Err(error),
