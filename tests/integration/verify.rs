@@ -195,6 +195,30 @@ fn permissions_are_told_and_set_right() {
 }
 
 #[test]
+fn permissions_of_a_blob_and_of_its_directory_are_set_right() {
+    let env = TestEnv::new();
+    let (id, _) = three_turns(&env);
+    let blobs = env.store().join("sessions").join(&id).join("blobs");
+    // SHA-256 of "bytes".
+    let name = "277089d91c0bdf4f2e6862ba7e4a07605119431f5d13f726dd352b06f1b206a9";
+    let blob = env.write(blobs.join(name), "bytes");
+    for (blob_mode, blobs_mode, wrong) in [(0o644, 0o700, 1), (0o640, 0o755, 2)] {
+        for (path, mode) in [(&blob, blob_mode), (&blobs, blobs_mode)] {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("permissions");
+        }
+        verify(&env, &[]).prints_and_fails(9, "damaged");
+        let repaired = verify(&env, &["--repair"]).ok().json();
+        assert_eq!(
+            repaired["repaired"].as_array().map(Vec::len),
+            Some(wrong),
+            "{repaired}"
+        );
+        let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
+        assert_eq!((mode(&blob), mode(&blobs)), (0o600, 0o700));
+    }
+}
+
+#[test]
 fn receipts_are_read_and_repaired() {
     let env = TestEnv::new();
     let (id, _) = three_turns(&env);

@@ -85,20 +85,24 @@ fn is_mended_in_its_session(finding: &Finding) -> bool {
 fn set_right_mode(store: &FileStore, finding: &Finding) -> Result<Repaired> {
     let FileStore { root, sessions, .. } = store;
     let mut parts = finding.place.split('/');
-    let set = match (parts.next(), parts.next(), parts.next()) {
+    let set = match (parts.next(), parts.next(), parts.next(), parts.next()) {
         (Some("."), ..) => root
             .metadata()
             .and_then(|s| root.set_own_mode(right_mode(&s))),
-        (Some(SESSIONS), None, _) => {
+        (Some(SESSIONS), None, ..) => {
             let stat = sessions.metadata();
             stat.and_then(|stat| sessions.set_own_mode(right_mode(&stat)))
         }
-        (Some(SESSIONS), Some(name), None) => set_mode(sessions, name),
-        (Some(SESSIONS), Some(name), Some(file)) => {
+        (Some(SESSIONS), Some(name), None, _) => set_mode(sessions, name),
+        (Some(SESSIONS), Some(name), Some(file), None) => {
             sessions.open_dir(name).and_then(|dir| set_mode(&dir, file))
         }
-        (Some(name), None, _) => set_mode(root, name),
-        (Some(name), Some(file), _) => root.open_dir(name).and_then(|dir| set_mode(&dir, file)),
+        (Some(SESSIONS), Some(name), Some(below), Some(blob)) => sessions
+            .open_dir(name)
+            .and_then(|session| session.open_dir(below))
+            .and_then(|dir| set_mode(&dir, blob)),
+        (Some(name), None, ..) => set_mode(root, name),
+        (Some(name), Some(file), ..) => root.open_dir(name).and_then(|dir| set_mode(&dir, file)),
         (None, ..) => Ok(()),
     };
     set.doing("change the mode of", root.path_of(&finding.place))?;
