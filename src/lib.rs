@@ -57,5 +57,6 @@ pub mod signals;
 pub mod store;
 pub mod template;
 pub mod tokens;
+pub mod user_file;
 pub mod wake;
 pub mod warning;

@@ -14,10 +14,11 @@ use crate::output::export::{Put, Stop, about, separator, write};
 use crate::output::{ExportReport, Stream, page};
 use crate::session::id::{EventId, SessionId};
 use crate::signals::Hold;
+use crate::store::files::Dir;
 use crate::store::files::layout::TEMPORARY;
-use crate::store::files::{Dir, Doing};
 use crate::store::history::History;
 use crate::store::{self, Store, not_found};
+use crate::user_file::Doing;
 use crate::warning::Warning;
 
 /// How much is printed at once.

@@ -16,9 +16,9 @@ use crate::output::{ImportReport, ImportedSource, SkippedItem};
 use crate::progress::{Progress, Steps};
 use crate::session::event::Timestamp;
 use crate::session::id::SessionId;
-use crate::store::files::Doing;
 use crate::store::import::{Added, Incoming};
 use crate::store::{self, Durability, Store, Writable};
+use crate::user_file::Doing;
 
 const APP: &str = concat!("ollama-prompt ", env!("CARGO_PKG_VERSION"));
 

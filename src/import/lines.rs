@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{Item, Take};
 use crate::error::Result;
-use crate::store::files::Doing;
+use crate::user_file::Doing;
 
 /// The longest line that is read, in bytes: a turn of 64 MiB and what is around it.
 const LONGEST: u64 = 128 << 20;

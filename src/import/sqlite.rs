@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 use super::Kind;
 use crate::error::{Code, Error, Result};
-use crate::store::files::Doing;
+use crate::user_file::Doing;
 
 /// How often a database that changes while it is copied is copied anew.
 const ATTEMPTS: usize = 5;
@@ -61,7 +61,7 @@ impl Database {
             }
         }
         Err(
-            Error::new(Code::StoreIo, format!("cannot read `{}`", path.display()))
+            Error::new(Code::Usage, format!("cannot read `{}`", path.display()))
                 .because("it changes all the time: its owner is writing to it")
                 .hint("import again when the other program is done"),
         )
@@ -179,7 +179,7 @@ fn stamps(path: &Path) -> Vec<Option<(u64, std::time::SystemTime)>> {
 #[must_use]
 pub fn unreadable(path: &Path, cause: &rusqlite::Error) -> Error {
     Error::new(
-        Code::StoreIo,
+        Code::Usage,
         format!("cannot read the database `{}`", path.display()),
     )
     .because(cause)

@@ -288,6 +288,14 @@ fn what_cannot_be_exported_is_said_and_nothing_is_left_behind() {
         export(&env, arguments).fails(exit, code);
     }
     assert!(names(env.work()).is_empty());
+    // No user may make a file there, and none but the store's is found in another store.
+    let elsewhere = export(&env, &[&id, "--out", "/proc/export.jsonl"]).fails(2, "usage");
+    assert!(
+        elsewhere.error.contains("cannot make `/proc/export.jsonl`"),
+        "{}",
+        elsewhere.error
+    );
+    assert_eq!(elsewhere.hint, None);
 
     // One that cannot be read keeps the others from nothing.
     let bad = env

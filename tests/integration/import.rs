@@ -664,7 +664,7 @@ fn what_cannot_be_imported_is_said_and_no_store_is_made() {
         [&b"SQLite format 3\0"[..], &[7; 500]].concat(),
     );
     fs::create_dir(env.work().join("empty")).expect("a directory");
-    let rows: [(&[&str], i32, &str, &str); 10] = [
+    let rows: [(&[&str], i32, &str, &str); 11] = [
         (&[], 2, "usage", ""),
         (&["--from", "codex"], 2, "usage", "SOURCE"),
         (&["nowhere"], 2, "usage", "nowhere"),
@@ -673,7 +673,13 @@ fn what_cannot_be_imported_is_said_and_no_store_is_made() {
         (&["log.jsonl"], 2, "usage", "log of a session"),
         (&["text.txt"], 2, "usage", "no kind"),
         (&["text.txt", "--from", "python"], 2, "usage", "no database"),
-        (&["damaged.db"], 7, "store_io", "damaged.db"),
+        (&["damaged.db"], 2, "usage", "damaged.db"),
+        (
+            &["/proc/self/mem"],
+            2,
+            "usage",
+            "cannot read `/proc/self/mem`",
+        ),
         (
             &["text.txt", "--from", "elsewhere"],
             2,
