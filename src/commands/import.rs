@@ -61,21 +61,23 @@ pub(super) fn run(
         },
     };
     let is_single = sources.len() == 1;
-    for source in sources {
-        match importer.source(&source) {
+    let imported = sources
+        .iter()
+        .try_for_each(|source| match importer.source(source) {
             Err(error) if !is_single && is_its_own(&error) => {
-                importer.skip(&source, source.name(), error.to_string())
+                importer.skip(source, source.name(), error.to_string());
+                Ok(())
             }
-            done => done?,
+            done => done,
+        });
+    // What came before a failure stays, so it is to outlive a loss of power as well.
+    let synced = match &importer.writable {
+        Some(writable) if invocation.durability == Durability::Full => {
+            writable.sync_added(&importer.touched)
         }
-    }
-    if let Some(writable) = importer
-        .writable
-        .as_ref()
-        .filter(|_| invocation.durability == Durability::Full)
-    {
-        writable.sync_added(&importer.touched)?;
-    }
+        _ => Ok(()),
+    };
+    imported.and(synced)?;
     Ok(Outcome {
         answer: Answer::Report(Box::new(importer.report)),
         warnings: Vec::new(),

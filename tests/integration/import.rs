@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::stored::traced;
+use crate::concurrency::hold_lock;
+use crate::stored::{id, make_session, times_called, traced};
 use crate::support::{Output, TestEnv, need};
 
 fn fixture(name: &str) -> PathBuf {
@@ -593,6 +594,65 @@ fn a_directory_is_imported_file_by_file() {
             .expect("text")
             .ends_with("notes.json")
     );
+}
+
+#[test]
+fn a_file_that_cannot_be_read_keeps_no_other_of_its_directory_back() {
+    let env = TestEnv::new();
+    for name in ["a.jsonl", "z.jsonl"] {
+        let said = json!({"messages": [
+            {"role": "user", "content": name},
+            {"role": "assistant", "content": "yes"},
+        ]});
+        env.write(format!("all/{name}"), format!("{said}\n"));
+    }
+    env.write(
+        "all/damaged.db",
+        [&b"SQLite format 3\0"[..], &[7; 500]].concat(),
+    );
+    let closed = env.write("all/closed.jsonl", "{}\n");
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).expect("permissions");
+    // Nobody reads its first page, whoever asks.
+    let broken = env.work().join("all/memory.jsonl");
+    std::os::unix::fs::symlink("/proc/self/mem", broken).expect("a link");
+    let told = import(&env, &["all"]).ok().json();
+    assert_eq!(told["sessions_added"], 2, "{told}");
+    let skipped: Vec<&str> = told["skipped"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|item| item["what"].as_str())
+        .collect();
+    for name in ["damaged.db", "closed.jsonl", "memory.jsonl"] {
+        let named = skipped.iter().filter(|what| what.ends_with(name));
+        assert_eq!(named.count(), 1, "{name}: {told}");
+    }
+}
+
+#[test]
+fn what_was_imported_before_it_failed_outlives_a_loss_of_power() {
+    if !need("strace") {
+        return;
+    }
+    let env = TestEnv::new();
+    for n in [1, 2] {
+        make_session(&env, &id(n), &["one"]);
+    }
+    let export = ["session", "export", "--all", "--out", "both.jsonl"];
+    env.command().args(export).run().ok();
+    let dir = |n| env.store().join("sessions").join(id(n));
+    for n in [1, 2] {
+        fs::remove_dir_all(dir(n)).expect("a session");
+    }
+    let held = hold_lock(&env, &id(2));
+    let run = env.command().args(["session", "import", "both.jsonl"]);
+    let run = run.env("OLLAMA_PROMPT_LOCK_TIMEOUT", "0.1");
+    let log = dir(1).join("events.jsonl");
+    let output = traced(run, &[&log], &["trace=fdatasync"]).run();
+    output.fails(7, "store_locked");
+    assert_eq!(said(&env, &id(1)).len(), 2);
+    assert_eq!(times_called(&env, "fdatasync"), 1, "{output}");
+    drop(held);
 }
 
 /// Each session appears whole, by a rename, so a killed import leaves some of them and the next one
