@@ -246,6 +246,25 @@ fn what_is_no_session_over_there_is_refused_by_name() {
 }
 
 #[test]
+fn a_session_that_a_newer_program_wrote_here_is_not_appended_to() {
+    let env = TestEnv::new();
+    let (here, there, id) = parted(&env);
+    let newer = env.log(&id).replacen("{\"v\":1,", "{\"v\":2,", 1);
+    env.write(env.log_path(&id), &newer);
+    let told = merge(&env, &here, &there);
+    let warning = told["warnings"][0].as_str().expect("a warning");
+    assert!(
+        warning.contains(&format!("{id} is not merged")) && warning.contains("newer program"),
+        "{warning}"
+    );
+    assert_eq!(
+        (&told["sessions_added"], &told["sessions_changed"]),
+        (&json!(1), &json!(0))
+    );
+    assert_eq!(env.log(&id), newer);
+}
+
+#[test]
 fn where_there_is_no_store_that_is_said() {
     let env = TestEnv::new();
     let run = |dir: &str| -> Output { env.command().args(["session", "merge", dir]).run() };

@@ -85,7 +85,15 @@ pub(super) fn sync_added(sessions: &Dir, ids: &BTreeSet<SessionId>) -> Result<()
     sessions.sync().doing("sync", sessions.path())
 }
 
-fn missing<'a>(dir: Option<&Dir>, id: SessionId, incoming: Incoming<'a>) -> Result<Missing<'a>> {
+/// Finds what of `incoming` the session in `dir` has not.
+///
+/// # Errors
+/// When it is there and cannot be read, or a newer program wrote to it.
+pub(super) fn missing<'a>(
+    dir: Option<&Dir>,
+    id: SessionId,
+    incoming: Incoming<'a>,
+) -> Result<Missing<'a>> {
     crate::store::import::missing(id, incoming, |visit| match dir {
         Some(dir) => scan_logs(dir, visit),
         None => Ok(()),
@@ -93,7 +101,7 @@ fn missing<'a>(dir: Option<&Dir>, id: SessionId, incoming: Incoming<'a>) -> Resu
 }
 
 /// Returns lines as they stand from `offset` of a log on.
-fn bytes(lines: Lines<'_>, offset: u64) -> Vec<u8> {
+pub(super) fn bytes(lines: Lines<'_>, offset: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     match lines {
         Lines::Raw(lines) => {

@@ -18,7 +18,7 @@ use super::layout::{BLOBS, LOG, PURGED, SESSIONS, TEMPORARY};
 use super::lock::LockFile;
 use super::purge::{append_receipts, receipts};
 use super::read::decode_logs;
-use super::{FileStore, FileWritable, ids_in, open_or_make_dir};
+use super::{FileStore, FileWritable, ids_in, import, open_or_make_dir};
 use crate::clock;
 use crate::digest::sha256_of_all_in;
 use crate::error::{Code, Error, Result};
@@ -26,6 +26,7 @@ use crate::platform::ReadAt as _;
 use crate::session::id::{EventId, SessionId};
 use crate::store::Durability;
 use crate::store::blobs::{self, is_blob_name};
+use crate::store::import::{Incoming, Missing};
 use crate::store::merge::Merged;
 use crate::store::purge::Receipt;
 
@@ -182,11 +183,11 @@ pub(super) fn merge(
     for id in ids {
         steps.step();
         let read = copy.read(id).and_then(|theirs| {
-            let here = missing(open_session(&store.sessions, id)?.as_ref(), &theirs.lines)?;
-            let (is_here, is_complete) = (here.is_session, here.lines.is_empty());
-            Ok((theirs, is_here, is_complete))
+            let dir = open_session(&store.sessions, id)?;
+            let lacks = missing(dir.as_ref(), id, &theirs.lines)?.added;
+            Ok((theirs, lacks))
         });
-        let (theirs, is_here, is_complete) = match read {
+        let (theirs, lacks) = match read {
             Ok(read) => read,
             Err(error) => {
                 merged.refused.push((id, error));
@@ -196,10 +197,10 @@ pub(super) fn merge(
         if theirs.damaged > 0 {
             merged.damaged.push((id, theirs.damaged));
         }
-        if theirs.lines.is_empty() || is_complete && theirs.blobs.is_none() {
+        if theirs.lines.is_empty() || lacks.events == 0 && theirs.blobs.is_none() {
             continue;
         }
-        if !is_here && purged.contains(&id) && !include_purged {
+        if lacks.is_new && purged.contains(&id) && !include_purged {
             merged.purged.push(id);
             continue;
         }
@@ -215,7 +216,7 @@ pub(super) fn merge(
         merged.events += added;
         let damaged = damaged.into_iter().map(|name| (id, name));
         merged.damaged_blobs.extend(damaged);
-        if !is_here {
+        if lacks.is_new {
             merged.added.push(id);
         } else if added > 0 {
             merged.changed.push(id);
@@ -260,38 +261,12 @@ pub(super) fn open_session(sessions: &Dir, id: SessionId) -> Result<Option<Dir>>
     }
 }
 
-/// What a session lacks.
-struct Missing<'a> {
-    /// Whether there is one, with an event in it.
-    is_session: bool,
-    lines: BTreeMap<EventId, &'a [u8]>,
-}
-
-/// Returns the lines that the session in `dir` has not, or only a lesser one of the same id.
-fn missing<'a>(dir: Option<&Dir>, lines: &'a Lines) -> Result<Missing<'a>> {
-    let mut missing: BTreeMap<_, _> = lines
-        .iter()
-        .map(|(id, line)| (*id, line.as_slice()))
-        .collect();
-    let Some(dir) = dir else {
-        return Ok(Missing {
-            is_session: false,
-            lines: missing,
-        });
-    };
-    let (here, _) = decode_logs(dir, |event, raw| {
-        let theirs = lines.get(&event.id);
-        theirs
-            .is_some_and(|line| raw >= line.as_slice())
-            .then_some(event.id)
-    })?;
-    for id in here.iter().flatten() {
-        missing.remove(id);
-    }
-    Ok(Missing {
-        is_session: !here.is_empty(),
-        lines: missing,
-    })
+/// Returns what the session in `dir` has not of these lines, or only a lesser one of the same id.
+fn missing<'a>(dir: Option<&Dir>, id: SessionId, lines: &'a Lines) -> Result<Missing<'a>> {
+    /// Those come as files.
+    static NO_BLOBS: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    let blobs = &NO_BLOBS;
+    import::missing(dir, id, Incoming::Lines { lines, blobs })
 }
 
 /// A session of this store that gets something.
@@ -313,18 +288,13 @@ impl Session<'_> {
         } = self.writable;
         let lock = LockFile::open(locks, self.id)?.lock(locks, *patience)?;
         let dir = open_session(&store.sessions, self.id)?;
-        let lines = missing(dir.as_ref(), &theirs.lines)?.lines;
-        let mut bytes = Vec::new();
-        for line in lines.values() {
-            bytes.extend_from_slice(line);
-            bytes.push(b'\n');
-        }
+        let Missing { added, lines } = missing(dir.as_ref(), self.id, &theirs.lines)?;
         let Some(dir) = dir else {
             if !include_purged && self.writable.is_purged(self.id)? {
                 return Ok(None);
             }
-            let damaged = self.create(theirs, &bytes)?;
-            return Ok(Some((lines.len() as u64, damaged)));
+            let damaged = self.create(theirs, &import::bytes(lines, 0))?;
+            return Ok(Some((added.events, damaged)));
         };
         // What a line names is there before the line is.
         let damaged = self.copy_blobs(theirs, &dir)?;
@@ -335,14 +305,14 @@ impl Session<'_> {
                 opened => opened,
             };
             let log = log.doing("open for appending", &path)?;
-            append(&log, |_| bytes).doing("append to", &path)?;
+            append(&log, |at| import::bytes(lines, at)).doing("append to", &path)?;
             drop(lock);
             if self.durability == Durability::Full {
                 log.sync_data().doing("sync", &path)?;
                 dir.sync().doing("sync", dir.path())?;
             }
         }
-        Ok(Some((lines.len() as u64, damaged)))
+        Ok(Some((added.events, damaged)))
     }
 
     /// Makes the session beside the others and gives it its name when it is whole.
