@@ -313,6 +313,33 @@ fn what_cannot_be_exported_is_said_and_nothing_is_left_behind() {
     assert_eq!(names(env.work()), ["kept.jsonl"]);
 }
 
+/// As in whatever else reads a session (docs/format.md, "Reading", 3).
+#[test]
+fn a_last_line_that_is_unfinished_is_no_damage_in_whichever_log() {
+    let env = TestEnv::new();
+    let id = conversation(&env, 2);
+    let whole = export(&env, &[&id]).ok().stdout().to_owned();
+    let torn = env.log(&id) + "{\"v\":1,\"id\":\"01";
+    let log = env.log_path(&id);
+    for logs in [
+        &["other.jsonl"][..],
+        &["events.jsonl", "other.jsonl", "third.jsonl"],
+    ] {
+        for name in logs {
+            env.write(log.with_file_name(name), &torn);
+        }
+        let again = export(&env, &[&id]);
+        assert_eq!(
+            (again.ok().stdout(), again.stderr()),
+            (&*whole, ""),
+            "{logs:?}"
+        );
+    }
+    env.write(log.with_file_name("other.jsonl"), format!("x\n{torn}"));
+    let told = export(&env, &[&id]);
+    assert!(told.ok().stderr().contains("1 unreadable"), "{told}");
+}
+
 #[test]
 fn a_reader_that_goes_away_ends_it_in_peace() {
     let env = TestEnv::new();

@@ -114,11 +114,19 @@ impl Logs {
     fn plan(&self, found: Found, drop_pruned: bool) -> Result<Plan> {
         let Found {
             lines: mut kept,
-            damage,
+            mut damage,
             torn,
             version,
             ..
         } = found;
+        // Only the main log is appended to: a last line of another stays unfinished, and is damage.
+        let main = self.logs.iter().position(|log| log.name == LOG);
+        let torn_at = torn
+            .iter()
+            .find(|(log, _)| Some(usize::from(*log)) == main)
+            .map(|(_, torn)| torn.offset);
+        damage.extend(torn);
+        damage.sort_unstable_by_key(|(log, damage)| (*log, damage.offset));
         let all = kept.len();
         self.keep_one_of_each(&mut kept)?;
         let dropped_duplicates = (all - kept.len()) as u64;
@@ -156,7 +164,7 @@ impl Logs {
             dropped_turns: (before - kept.len()) as u64,
             kept,
             damage,
-            torn,
+            torn: torn_at,
             session,
             to_mask,
             to_unsay: horizons.iter().map(|event| event.id).collect(),

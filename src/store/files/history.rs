@@ -33,8 +33,7 @@ pub(super) fn open(sessions: &Dir, id: SessionId) -> Result<Option<History<'stat
     };
     let logs = Logs::open(&dir)?;
     let mut found = logs.read()?;
-    // What is being written is no damage.
-    let damaged = found.damage.len() - usize::from(found.torn.is_some());
+    let damaged = found.damage.len();
     logs.keep_one_of_each(&mut found.lines)?;
     let lines = LogLines {
         dir,

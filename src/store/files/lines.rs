@@ -45,8 +45,9 @@ pub(super) struct Line {
 pub(super) struct Found {
     pub(super) lines: Vec<Line>,
     pub(super) damage: Vec<(u16, Damage)>,
-    /// Where a last line without newline begins that is no event, in the log that was read last.
-    pub(super) torn: Option<u64>,
+    /// Where a last line without newline begins that is no event, and in which log: it is being
+    /// written or was cut short, and is no damage to who only reads.
+    pub(super) torn: Vec<(u16, Damage)>,
     log: u16,
     pub(super) version: u32,
 }
@@ -111,8 +112,7 @@ impl Logs {
             found.log = number;
             let scanned = scan((&log.file).take(log.len), 0, &mut found)
                 .doing("read", self.path.join(&log.name))?;
-            found.torn = scanned.torn.as_ref().map(|torn| torn.offset);
-            found.damage.extend(scanned.torn.map(|torn| (number, torn)));
+            found.torn.extend(scanned.torn.map(|torn| (number, torn)));
         }
         Ok(found)
     }
