@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use crate::concurrency::hold_lock;
 use crate::support::{Output, TestEnv};
 
 /// Copies a directory as a backup does.
@@ -262,6 +263,34 @@ fn a_session_that_a_newer_program_wrote_here_is_not_appended_to() {
         (&json!(1), &json!(0))
     );
     assert_eq!(env.log(&id), newer);
+}
+
+/// Whoever repairs the receipts, and replaces their file, holds every lock meanwhile.
+#[test]
+fn receipts_are_noted_under_a_lock() {
+    let env = TestEnv::new();
+    let (here, there, id) = parted(&env);
+    at(&env, &there).args(["--purge", "0"]).run().ok();
+    fs::remove_dir_all(here.join("sessions").join(&id)).expect("a session");
+    let held: Vec<_> = (0..=u8::MAX)
+        .map(|stripe| {
+            env.write(here.join(format!("locks/{stripe:02x}")), "");
+            hold_lock(&env, &format!("{stripe:02x}"))
+        })
+        .collect();
+    let impatient = |command: &str| {
+        let run = at(&env, &here).env("OLLAMA_PROMPT_LOCK_TIMEOUT", "0.1");
+        run.args(["session", command])
+    };
+    let merge_it = || impatient("merge").arg(&there).run();
+    let copy_it = || impatient("copy").arg("--from").arg(&there).run();
+    merge_it().fails(7, "store_locked");
+    copy_it().fails(7, "store_locked");
+    assert!(!here.join("purged.jsonl").exists());
+    drop(held);
+    merge_it().ok();
+    let noted = fs::read_to_string(here.join("purged.jsonl")).expect("receipts");
+    assert!(noted.contains(&id), "{noted}");
 }
 
 #[test]

@@ -14,21 +14,21 @@ use std::path::Path;
 
 use super::append::write_whole;
 use super::dir::{Access, Dir, Doing};
-use super::layout::{BLOBS, LOG, PURGED, SESSIONS, TEMPORARY};
+use super::layout::{BLOBS, LOG, SESSIONS, TEMPORARY};
 use super::lock::LockFile;
-use super::purge::{append_receipts, receipts};
+use super::purge::receipts;
 use super::read::decode_logs;
-use super::{FileStore, FileWritable, ids_in, import, open_or_make_dir};
+use super::{FileWritable, ids_in, import, open_or_make_dir};
 use crate::clock;
 use crate::digest::sha256_of_all_in;
 use crate::error::{Code, Error, Result};
 use crate::platform::ReadAt as _;
 use crate::session::id::{EventId, SessionId};
-use crate::store::Durability;
 use crate::store::blobs::{self, is_blob_name};
 use crate::store::import::{Incoming, Missing};
 use crate::store::merge::Merged;
 use crate::store::purge::Receipt;
+use crate::store::{Durability, Writable as _};
 
 /// Another copy of a store, open for reading.
 #[derive(Debug)]
@@ -225,30 +225,22 @@ pub(super) fn merge(
     if durability == Durability::Full && !merged.added.is_empty() {
         store.sessions.sync().doing("sync", store.sessions.path())?;
     }
-    note_receipts(store, &known, &copy.receipts)?;
+    note_receipts(writable, &known, &copy.receipts)?;
     Ok(merged)
 }
 
 /// Remembers what was purged there and is not here, so that a third copy does not bring it back.
 /// What is here stays.
-pub(super) fn note_receipts(
-    store: &FileStore,
-    known: &[Receipt],
-    theirs: &[Receipt],
-) -> Result<()> {
+fn note_receipts(writable: &FileWritable<'_>, known: &[Receipt], theirs: &[Receipt]) -> Result<()> {
+    let sessions = &writable.store.sessions;
     let mut new = Vec::new();
     for receipt in theirs {
         let is_known = known.contains(receipt) || new.contains(receipt);
-        if !is_known
-            && open_session(&store.sessions, receipt.session).is_ok_and(|dir| dir.is_none())
-        {
+        if !is_known && open_session(sessions, receipt.session).is_ok_and(|dir| dir.is_none()) {
             new.push(receipt.clone());
         }
     }
-    if new.is_empty() {
-        return Ok(());
-    }
-    append_receipts(&store.root, &new).doing("write the receipts to", store.root.path_of(PURGED))
+    writable.note_receipts(&new)
 }
 
 pub(super) fn open_session(sessions: &Dir, id: SessionId) -> Result<Option<Dir>> {

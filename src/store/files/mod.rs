@@ -439,7 +439,12 @@ impl Writable for FileWritable<'_> {
         import::sync_added(&self.store.sessions, ids)
     }
 
+    /// Under the lock of one of the sessions: whoever repairs the receipts holds all of them.
     fn note_receipts(&self, receipts: &[Receipt]) -> Result<()> {
+        let Some(first) = receipts.first() else {
+            return Ok(());
+        };
+        let _held = self.lock(first.session)?;
         let root = &self.store.root;
         let written = purge::append_receipts(root, receipts);
         written.doing("write the receipts to", root.path_of(PURGED))
