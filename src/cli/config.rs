@@ -20,6 +20,7 @@ use crate::error::{Code, Error, Result};
 use crate::handwritten::{Entry, Written};
 use crate::ollama::{ApiKey, Host};
 use crate::session::event::{Settings, Strategy};
+use crate::session::pattern::why_none;
 use crate::store::Durability;
 use crate::store::config::Found;
 
@@ -219,9 +220,9 @@ fn put(into: &mut Map<String, Value>, entry: &Entry<'_>, key: &str, value: Value
 
 fn host(entry: &Entry<'_>) -> Result<String> {
     let text = entry.name()?;
-    Host::parse_from("it", &text)
+    Host::read(&text)
         .map(|_| text)
-        .map_err(|error| entry.wrong(format!("is no server address: {error}")))
+        .map_err(|why| entry.wrong(format!("is no server address: {why}")))
 }
 
 fn api_key(entry: &Entry<'_>) -> Result<String> {
@@ -265,10 +266,8 @@ fn color(entry: &Entry<'_>) -> Result<Color> {
 fn patterns(entry: &Entry<'_>) -> Result<Vec<String>> {
     let patterns = entry.texts()?;
     for pattern in &patterns {
-        let broken = |why: regex::Error| {
-            // Its own words have the pattern in them, drawn over several lines.
-            let why = why.to_string();
-            let why = why.lines().last().unwrap_or_default().trim().to_owned();
+        let broken = |error: regex::Error| {
+            let why = why_none(&error);
             entry.wrong(format!(
                 "has a pattern that is no regular expression: {why}"
             ))
@@ -402,7 +401,11 @@ patterns = ["sk-[a-z]+"]
             ),
             ("options = 3", 1, "takes a table"),
             ("no_session = 1", 1, "takes true or false"),
-            ("host = 'ftp://h'", 1, "is no server address"),
+            (
+                "host = 'ftp://h'",
+                1,
+                "`host` is no server address: its scheme is neither",
+            ),
             ("host = ' '", 1, "is empty"),
             ("api_key = 's3cret s3cret'", 1, "is no API key"),
             ("timeout = 'soon'", 1, "takes a length of time"),
@@ -415,7 +418,11 @@ patterns = ["sk-[a-z]+"]
                 "takes a duration or a number of seconds",
             ),
             ("color = 'blue'", 1, "takes auto, always or never"),
-            ("[redact]\npatterns = ['(']", 2, "no regular expression"),
+            (
+                "[redact]\npatterns = ['(']",
+                2,
+                "no regular expression: unclosed group",
+            ),
             ("[redact]\npatterns = ['']", 2, "an empty pattern"),
             ("model = 'a'\nmodel = 'b'", 2, "no TOML"),
             ("output = 'text'", 1, "there is no key `output`"),

@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::prompt::Source;
 use crate::session::event::Strategy;
 use crate::session::id::Address;
+use crate::session::pattern::why_none;
 
 /// What is to hold of sessions from now on, and of which.
 #[derive(Debug, Clone, PartialEq)]
@@ -71,7 +72,7 @@ impl FromStr for Condition {
         if let Some(pattern) = text.strip_prefix("title~") {
             return Regex::new(pattern)
                 .map(Self::Title)
-                .map_err(|error| format!("no regular expression: {}", one_line(&error)));
+                .map_err(|error| format!("no regular expression: {}", why_none(&error)));
         }
         match text.split_once('=') {
             Some((_, "")) => Err("there is nothing after the =".to_owned()),
@@ -81,13 +82,6 @@ impl FromStr for Condition {
             _ => Err("give model=NAME, tag=NAME, older-than=AGE or title~REGEX".to_owned()),
         }
     }
-}
-
-/// Returns what is wrong with a regular expression, without the drawing that points at it.
-fn one_line(error: &regex::Error) -> String {
-    let text = error.to_string();
-    let last = text.lines().rev().find_map(|l| l.strip_prefix("error: "));
-    last.unwrap_or("it is too large").to_owned()
 }
 
 /// The sessions a verb is for, as they are typed.

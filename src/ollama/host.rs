@@ -33,27 +33,21 @@ impl Host {
     /// # Errors
     /// [`Code::Config`] for what is no address, without the user name and password in it.
     pub fn parse(text: &str) -> Result<Self> {
-        Self::parse_from("OLLAMA_HOST", text)
-    }
-
-    /// Reads the same from another source, which the error names.
-    ///
-    /// # Errors
-    /// As [`Host::parse`].
-    pub fn parse_from(source: &str, text: &str) -> Result<Self> {
-        let value = text.trim().trim_matches(['"', '\'']).trim();
-        Self::read(value).map_err(|why| {
-            let shown: String = without_userinfo(value).escape_debug().collect();
-            Error::new(
-                Code::Config,
-                format!("{source} is no server address: `{shown}`"),
-            )
-            .because(why)
-            .hint("an address looks like `127.0.0.1:11434` or `https://example.com/ollama`")
+        Self::read(text).map_err(|why| {
+            let shown: String = without_userinfo(bare(text)).escape_debug().collect();
+            let sentence = format!("OLLAMA_HOST is no server address: `{shown}`");
+            Error::new(Code::Config, sentence)
+                .because(why)
+                .hint("an address looks like `127.0.0.1:11434` or `https://example.com/ollama`")
         })
     }
 
-    fn read(value: &str) -> std::result::Result<Self, String> {
+    /// Reads the same from anywhere.
+    ///
+    /// # Errors
+    /// Why it is no address.
+    pub fn read(text: &str) -> std::result::Result<Self, String> {
+        let value = bare(text);
         let (https, default_port, rest) = match value.split_once("://") {
             None if value == "ollama.com" => (true, 443, value),
             None => (false, DEFAULT_PORT, value),
@@ -175,6 +169,11 @@ fn connectable(name: &str) -> String {
         Some(IpAddr::V6(Ipv6Addr::UNSPECIFIED)) => "[::1]".to_owned(),
         _ => name.to_owned(),
     }
+}
+
+/// Takes off what shells and files leave around a value.
+fn bare(text: &str) -> &str {
+    text.trim().trim_matches(['"', '\'']).trim()
 }
 
 /// Takes out whatever may be a password, also where the rest is no address.

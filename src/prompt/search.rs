@@ -17,6 +17,7 @@ use super::refusal::Refusal;
 use super::render::shown;
 use super::walk::{Found, Kind, Walk};
 use super::workspace::{Opened, Workspace, open_in};
+use crate::session::pattern::why_none;
 
 /// Bytes a compiled expression may take.
 const LARGEST_PATTERN: usize = 1 << 20;
@@ -81,12 +82,7 @@ fn matcher(pattern: &str) -> Result<RegexMatcher, Refusal> {
         .size_limit(LARGEST_PATTERN)
         .dfa_size_limit(LARGEST_PATTERN)
         .build(pattern);
-    matcher.map_err(|error| {
-        // The first lines show the pattern again, with a mark below the place.
-        let why = error.to_string();
-        let last = why.lines().last().unwrap_or_default();
-        Refusal::Pattern(last.trim_start_matches("error: ").to_owned())
-    })
+    matcher.map_err(|error| Refusal::Pattern(why_none(&error)))
 }
 
 /// A search under way.

@@ -58,13 +58,13 @@ impl Pattern {
             .multi_line(true)
             .case_insensitive(ignores_case)
             .build()
-            .map_err(|e| reason(&e.to_string()))?;
+            .map_err(|e| why_none(&e))?;
         let hir = ParserBuilder::new()
             .multi_line(true)
             .case_insensitive(ignores_case)
             .build()
             .parse(pattern)
-            .map_err(|e| reason(&e.to_string()))?;
+            .map_err(|e| why_none(&e))?;
         Ok(Self {
             text,
             candidates: format!("{}|{STRANGE_ESCAPE}", in_json(&hir)),
@@ -103,11 +103,17 @@ fn escape_of(c: char) -> Option<String> {
     Some(format!("\\{letter}"))
 }
 
-/// Takes the last line of an error of the parser, which has the reason; the others draw the
-/// pattern.
-fn reason(error: &str) -> String {
-    let last = error.lines().last().unwrap_or(error);
-    last.trim().trim_start_matches("error: ").to_owned()
+/// Returns why a pattern is no regular expression, in one line and without the pattern, which the
+/// parser draws above its reason.
+#[must_use]
+pub fn why_none(error: &impl std::fmt::Display) -> String {
+    let text = error.to_string();
+    let why = match text.rsplit_once('\n') {
+        // Nothing is drawn where it is too large.
+        None => text.trim_end_matches('.'),
+        Some((_, last)) => last.strip_prefix("error: ").unwrap_or("its syntax"),
+    };
+    why.to_owned()
 }
 
 /// Returns an expression for the JSON of what `hir` matches; it may match more. Looks to the
@@ -358,6 +364,25 @@ mod tests {
             let snippet = Snippet::around("abc", std::slice::from_ref(&nothing));
             assert_eq!((snippet.text.as_str(), snippet.offset), ("abc", 0));
             assert_eq!(snippet.matches, std::slice::from_ref(&nothing));
+        }
+    }
+
+    #[test]
+    fn why_a_pattern_is_none_is_one_line_without_it() {
+        let rows = [
+            ("(secret", "unclosed group"),
+            ("secret\nerror: (", "unclosed group"),
+            ("secret{2,1}", "invalid repetition count range"),
+            ("(secret{1000}){1000}", "exceeds size limit"),
+        ];
+        for (pattern, part) in rows {
+            let error = Regex::new(pattern).expect_err(pattern);
+            let why = why_none(&error);
+            assert!(why.contains(part), "{pattern}: {why}");
+            assert!(
+                !why.contains("secret") && !why.contains("error") && !why.contains('\n'),
+                "{pattern}: {why}"
+            );
         }
     }
 

@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::event::{Body, Event, Redact};
 use super::fold::{Entry, Session};
 use super::id::EventId;
+use super::pattern::why_none;
 use super::redact::{Fields, Hidden, MARKER, may_be_hidden, merged};
 use crate::digest::sha256_of_all;
 
@@ -48,7 +49,7 @@ impl Patterns {
             RegexBuilder::new(&expression)
                 .size_limit(LARGEST)
                 .build()
-                .map_err(|error| (number + 1, without_pattern(&error)))
+                .map_err(|error| (number + 1, why_none(&error)))
         };
         let all = patterns.iter().enumerate().map(parse);
         all.collect::<Result<_, _>>().map(Self)
@@ -128,17 +129,6 @@ impl Patterns {
 /// An offset in a text of this process.
 fn index(offset: u64) -> usize {
     usize::try_from(offset).expect("a text fits the address space")
-}
-
-/// Returns what is wrong with an expression; the library draws the whole of it above that.
-fn without_pattern(error: &regex::Error) -> String {
-    match error {
-        regex::Error::Syntax(text) => {
-            let why = text.lines().rev().find_map(|l| l.strip_prefix("error: "));
-            why.unwrap_or("its syntax").to_owned()
-        }
-        _ => format!("it takes more than {LARGEST} bytes"),
-    }
 }
 
 /// What was found in one event.
