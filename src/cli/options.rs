@@ -7,10 +7,10 @@ use super::help::MODEL;
 use super::typed::LARGEST_CONTEXT;
 use super::usage;
 use crate::error::Result;
+use crate::session::context::USUAL_REPLY;
 
 // As the Python tool of this name has them.
 const DEFAULT_TEMPERATURE: f64 = 0.1;
-const DEFAULT_MAX_TOKENS: i64 = 2048;
 
 /// The option `--max_tokens` stands for.
 pub(super) const NUM_PREDICT: &str = "num_predict";
@@ -99,7 +99,7 @@ impl TypedOptions {
 pub fn in_force(session: &Map<String, Value>, given: &Map<String, Value>) -> Map<String, Value> {
     let mut options = Map::new();
     options.insert(TEMPERATURE.to_owned(), DEFAULT_TEMPERATURE.into());
-    options.insert(NUM_PREDICT.to_owned(), DEFAULT_MAX_TOKENS.into());
+    options.insert(NUM_PREDICT.to_owned(), USUAL_REPLY.into());
     let kept = session.iter().filter(|(_, value)| !value.is_null());
     for (key, value) in kept.chain(given) {
         options.insert(key.clone(), value.clone());

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use super::keep::APP;
 use super::{Answer, Outcome};
 use crate::cli::{Import, Invocation};
 use crate::clock;
@@ -19,8 +20,6 @@ use crate::session::id::SessionId;
 use crate::store::import::{Added, Incoming};
 use crate::store::{self, Durability, Store, Writable};
 use crate::user_file::Doing;
-
-const APP: &str = concat!("ollama-prompt ", env!("CARGO_PKG_VERSION"));
 
 /// How much that was skipped is named; the rest is counted.
 const NAMED: usize = 100;

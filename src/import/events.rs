@@ -10,7 +10,7 @@
 use sha2::{Digest, Sha256};
 
 use super::{Kind, Session, Turn};
-use crate::session::context::Budget;
+use crate::session::context::{Budget, USUAL_REPLY};
 use crate::session::event::{
     self, Body, Event, Header, Imported, Prune, Settings, Strategy, Timestamp, Tokens, VERSION,
 };
@@ -29,9 +29,6 @@ pub struct Defaults {
     /// Who writes the log.
     pub app: String,
 }
-
-/// Tokens a reply may have: what [`Budget`] leaves room for.
-const REPLY: i64 = 2048;
 
 /// Dates a clock may have shown, in milliseconds since 1970: from 1990 to 2200. Others are none.
 const CREDIBLE: std::ops::Range<u64> = 631_152_000_000..7_258_118_400_000;
@@ -188,7 +185,7 @@ fn said(turn: &Turn, settings: &Settings) -> event::Turn {
 /// Returns the horizon of a session that has more than its context holds: so that the next turn
 /// reads it from its end, as that of a session which was pruned here.
 fn horizon(events: &[Event], settings: Settings) -> Option<Prune> {
-    let budget = Budget::new(settings.budget(), REPLY);
+    let budget = Budget::new(settings.budget(), USUAL_REPLY);
     let turns: Vec<(EventId, u64)> = events
         .iter()
         .filter_map(|event| match &event.body {
@@ -322,7 +319,7 @@ mod tests {
             })
             .sum();
         assert!(
-            (1..=Budget::new(1000, REPLY).low_water()).contains(&kept),
+            (1..=Budget::new(1000, USUAL_REPLY).low_water()).contains(&kept),
             "{kept}"
         );
     }

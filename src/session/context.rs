@@ -7,6 +7,9 @@
 
 use std::ops::Range;
 
+/// Tokens a reply may have where nobody says how many.
+pub const USUAL_REPLY: i64 = 2048;
+
 /// What may be sent, in tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {

@@ -13,7 +13,7 @@ use super::history::Lines;
 use super::list::{Listed, Listing};
 use super::search::{Piece, Wanted, shown};
 use super::snapshot::Events;
-use super::verify::{Finding, Kind, Report};
+use super::verify::{FAR_AHEAD_MS, Finding, Kind, Report};
 use crate::error::{Code, Error, Result};
 use crate::session::attachment::Blob;
 use crate::session::event::{Body, Timestamp, VERSION};
@@ -22,9 +22,6 @@ use crate::session::id::{EventId, SessionId};
 use crate::session::redact::Hidden;
 use crate::session::summary::Summary;
 use crate::session::usage::TurnFigures;
-
-/// How far ahead of this clock an id may be before that is worth telling.
-const FAR_AHEAD_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// Lists the sessions of a store.
 pub(super) fn list(store: &(impl Store + ?Sized)) -> Result<Listing> {

@@ -6,6 +6,9 @@
 use super::snapshot::Damage;
 use crate::session::id::SessionId;
 
+/// How far ahead of this clock an id may be before that is worth telling, in milliseconds.
+pub const FAR_AHEAD_MS: u64 = 24 * 60 * 60 * 1000;
+
 macro_rules! kinds {
     ($($(#[$doc:meta])* $variant:ident = $name:literal, $problem:literal;)*) => {
         /// What was found. The names are a contract with calling programs.

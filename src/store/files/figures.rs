@@ -7,16 +7,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::thread;
 
-use super::FileStore;
 use super::dir::{Dir, Doing};
 use super::read::decode_logs;
+use super::{FileStore, threads};
 use crate::error::Result;
 use crate::session::id::{EventId, SessionId};
 use crate::session::usage::TurnFigures;
 use crate::store::figures::Figures;
 
-/// How many threads read at the most, and how many sessions may be read and not yet taken.
-const MOST_THREADS: usize = 8;
+/// How many sessions may be read and not yet taken.
 const AHEAD: usize = 64;
 
 /// Reads the figures of sessions and hands them over, in any order, until `take` says to stop.
@@ -25,8 +24,7 @@ pub(super) fn read(
     ids: &[SessionId],
     take: &mut dyn FnMut(SessionId, Result<Figures>) -> ControlFlow<()>,
 ) {
-    let threads = thread::available_parallelism().map_or(1, usize::from);
-    let threads = threads.min(MOST_THREADS).min(ids.len());
+    let threads = threads().min(ids.len());
     let next = AtomicUsize::new(0);
     let (sender, receiver) = sync_channel(AHEAD);
     thread::scope(|scope| {

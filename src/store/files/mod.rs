@@ -529,6 +529,13 @@ impl Writable for FileWritable<'_> {
     }
 }
 
+/// Returns how many threads may read sessions at once; a disk answers no more than a few.
+fn threads() -> usize {
+    const MOST: usize = 8;
+    let threads = std::thread::available_parallelism();
+    threads.map_or(1, usize::from).min(MOST)
+}
+
 fn ids_in(sessions: &Dir) -> Result<Vec<SessionId>> {
     let mut ids = Vec::new();
     sessions

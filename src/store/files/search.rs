@@ -23,14 +23,12 @@ use super::dir::{Dir, Doing};
 use super::layout::LOG;
 use super::log::{self, Damage, FromStart, LONGEST_LINE, trim, whole_line};
 use super::read::{open_log, other_logs};
+use super::threads;
 use crate::error::Result;
 use crate::session::event::{Body, Event};
 use crate::session::id::{EventId, SessionId};
 use crate::session::redact::Hidden;
 use crate::store::search::{Piece, Wanted, shown};
-
-/// How many threads search at the most.
-const MOST_THREADS: usize = 8;
 
 /// How many sessions a thread takes at once, how many such shares may be ahead of the one that is
 /// told, and how many pieces of each: what bounds the memory of a search that finds everything.
@@ -49,8 +47,7 @@ pub(super) fn search(
     wanted: &Wanted<'_>,
     take: &mut dyn FnMut(Piece) -> ControlFlow<()>,
 ) {
-    let threads = thread::available_parallelism().map_or(1, usize::from);
-    let threads = threads.min(MOST_THREADS).min(ids.len().div_ceil(SHARE));
+    let threads = threads().min(ids.len().div_ceil(SHARE));
     let shares = Mutex::new(ids.chunks(SHARE));
     let (announce, announced) = sync_channel(SHARES_AHEAD);
     let matcher = RegexMatcherBuilder::new()

@@ -29,7 +29,7 @@ use entry::{Entry, Stamp, Stamps, nanoseconds, nanoseconds_of, sealed, unsealed}
 use super::dir::{Access, Dir, Doing, check_owner};
 use super::layout::{CACHE, INDEX, TEMPORARY};
 use super::read::read_summary;
-use super::{FileStore, open_or_make_dir};
+use super::{FileStore, open_or_make_dir, threads};
 use crate::clock;
 use crate::error::Result;
 use crate::json;
@@ -46,8 +46,7 @@ const MARGIN: Duration = Duration::from_secs(2);
 /// The largest index that is read: a good million of sessions.
 const LARGEST: u64 = 1 << 29;
 
-/// How many threads look at sessions at the most, and how many sessions are worth one.
-const MOST_THREADS: usize = 8;
+/// How many sessions are worth a thread.
 const SHARE: usize = 1000;
 
 /// Who wrote the index, and in which shape: what another version computed is computed again.
@@ -115,8 +114,7 @@ enum Line<'a> {
 /// waits for it.
 fn look<'a>(store: &FileStore, index: &Index<'a>, now: Timestamp) -> Result<Vec<Row<'a>>> {
     let ids = store.ids()?;
-    let threads = thread::available_parallelism().map_or(1, usize::from);
-    let share = ids.len().div_ceil(threads.min(MOST_THREADS)).max(SHARE);
+    let share = ids.len().div_ceil(threads()).max(SHARE);
     let steps = store.progress.begin("reading sessions", ids.len());
     let look_at = |ids: &[SessionId]| -> Vec<Row<'a>> {
         let mut path = String::new();

@@ -34,9 +34,6 @@ use crate::store::Store as _;
 use crate::store::blobs::is_blob_name;
 use crate::store::verify::{Finding, Kind, Report};
 
-/// How far ahead of this clock an id may be before that is worth telling.
-const FAR_AHEAD_MS: u64 = 24 * 60 * 60 * 1000;
-
 /// Verifies the sessions that are named, or with `None` the whole store.
 ///
 /// # Errors

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::{FAR_AHEAD_MS, Place, UNFINISHED};
+use super::{Place, UNFINISHED};
 use crate::session::event::{Body, Event, Timestamp, VERSION};
 use crate::session::id::EventId;
 use crate::store::files::log::{Damage, Scanned, Sink};
-use crate::store::verify::{Finding, Kind};
+use crate::store::verify::{FAR_AHEAD_MS, Finding, Kind};
 
 /// Takes note of what is to tell of one log.
 pub(super) struct LogReader {
