@@ -3,7 +3,7 @@
 //!
 //! An [`Error`] carries one sentence (what was being done, to what), the cause beneath it, and
 //! a hint apart from both: what to do next, only where there is something to do. Nothing here
-//! prints; `output.rs` does.
+//! prints; `output` does.
 
 use std::fmt;
 

@@ -12,8 +12,7 @@ pub trait Doing<T> {
     /// Adds the action ("read") and the path, as it was named.
     ///
     /// # Errors
-    /// Whenever `self` is an error: `usage`, since another file may do; `store_full` where no room
-    /// is left, since any other one there does as badly.
+    /// Whenever `self` is an error: `store_full` where no room is left, else `usage`.
     fn doing(self, action: &str, path: impl AsRef<Path>) -> Result<T>;
 }
 

@@ -1,4 +1,4 @@
-//! The list of sessions, from the directories themselves.
+//! The list of sessions, as the store has it.
 
 use std::cmp::Reverse;
 

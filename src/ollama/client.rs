@@ -1,4 +1,4 @@
-//! The one place that waits for the network, and the only async code of the program.
+//! The one place that waits for a model's server; of async code the program has this and `store/mongo`.
 //!
 //! It connects, sends, reads and gives up; what bytes mean is decided in the pure modules. A
 //! call blocks and has a runtime of its own on the calling thread, so nothing here leaks out.

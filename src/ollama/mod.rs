@@ -2,7 +2,7 @@
 //!
 //! The request ([`wire`]), one line of the answer ([`chunk`]), the reply they add up to
 //! ([`reply`]), the stream ([`stream`]) and the refusals ([`refusal`]) are pure functions of
-//! bytes. [`client`] is the only async code of the program and stays thin; what happens on the
+//! bytes. [`client`] is async, as else only `store/mongo` is, and stays thin; what happens on the
 //! way there is in `transport`. [`echo`] answers without any server.
 
 pub mod chunk;

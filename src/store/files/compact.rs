@@ -1,8 +1,9 @@
 //! Compaction: a session's logs rewritten as one, without what nobody can miss.
 //!
 //! Kept are the raw lines, each id once, in the order of ids; they are copied and never written
-//! from values, so what a newer program put into them survives. The one exception is a turn that
-//! was redacted: the hidden bytes leave its line. What is no event is moved to `.damaged-…` beside
+//! from values, so what a newer program put into them survives. The exceptions are an event that was
+//! redacted, whose line the hidden bytes leave, and a horizon whose summary may say what is hidden,
+//! which loses the summary. What is no event is moved to `.damaged-…` beside
 //! the log. With `drop_pruned` the turns that nobody is sent any more go as well.
 //!
 //! Of a log of any size only where its lines are is held. The order of steps, each of which leaves

@@ -47,7 +47,7 @@ impl Dir {
     /// user's own: `sessions` may lie on another disk.
     ///
     /// # Errors
-    /// As [`Dir::open_dir`]; `PermissionDenied` for another user's link.
+    /// As [`Dir::open_dir`]; ELOOP for another user's link.
     pub fn open_dir_or_own_link(&self, name: &str) -> io::Result<Self> {
         Ok(self.below(name, self.handle.open_dir_or_own_link(name)?))
     }
