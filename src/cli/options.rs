@@ -9,7 +9,7 @@ use super::usage;
 use crate::error::Result;
 use crate::session::context::USUAL_REPLY;
 
-// As the Python tool of this name has them.
+/// As the Python tool of this name has it.
 const DEFAULT_TEMPERATURE: f64 = 0.1;
 
 /// The option `--max_tokens` stands for.

@@ -8,7 +8,7 @@ use crate::cli::{Invocation, Server};
 use crate::error::{Code, Error, Result};
 use crate::output::Pruned;
 use crate::session::attachment::belong_together;
-use crate::session::context::{Budget, Candidate, Order, Plan, drop_until};
+use crate::session::context::{Budget, Candidate, Order, Plan, USUAL_REPLY, drop_until};
 use crate::session::event::{Body, Settings, Strategy};
 use crate::session::fold::{SaidTurn, Session};
 use crate::session::id::{SessionId, SessionRef};
@@ -17,9 +17,6 @@ use crate::store::append::refuse_newer;
 use crate::store::snapshot::{Extent, Snapshot};
 use crate::store::{self, Store, not_found};
 use crate::warning::Warning;
-
-/// The reply most turns leave room for: the default of `--max_tokens`.
-const USUAL_REPLY: i64 = 2048;
 
 /// What is asked for.
 pub(super) struct Wanted<'a> {
