@@ -397,22 +397,22 @@ fn what_is_never_to_be_stored_is_not_stored_by_the_config_either() {
     assert!(!env.log(&id).contains("hunter"));
 }
 
+/// Goes on with a session until some of it leaves the context by hand, summed up as `summary`.
+fn summarized(env: &TestEnv, id: &str, summary: &str) -> Output {
+    for n in 0..3 {
+        let long = format!("question {n} {}", "and words ".repeat(300));
+        env.chat(&long).session(id).replies("answer");
+    }
+    let prune = ["session", "prune", id, "--strategy", "summarize"];
+    let run = env.command().args(prune).args(["--to", "1200"]);
+    run.answered(Reply::text(summary)).run()
+}
+
 #[test]
 fn what_is_never_to_be_stored_is_in_no_summary_of_a_pruning_by_hand() {
     let env = configured("['hunter\\d']");
     let id = env.chat("the first").replies("noted").session_id();
-    for n in 0..3 {
-        let long = format!("question {n} {}", "and words ".repeat(300));
-        env.chat(&long).session(&id).replies("answer");
-    }
-    let prune = ["session", "prune", &id, "--strategy", "summarize"];
-    let summary = Reply::text("They said hunter2.");
-    let pruned = env
-        .command()
-        .args(prune)
-        .args(["--to", "1200"])
-        .answered(summary)
-        .run();
+    let pruned = summarized(&env, &id, "They said hunter2.");
     let printed = pruned.ok().json();
     assert_eq!(printed["summarized"], true, "{pruned}");
     let warning = printed["warnings"][0].as_str().expect("a warning");
@@ -428,18 +428,7 @@ fn a_template_that_is_redacted_takes_no_summary_along() {
     env.command().args(save).run().ok();
     let begun = env.chat("the first").args(["--template", "weekly-SECRET"]);
     let id = begun.replies("noted").session_id();
-    for n in 0..3 {
-        let long = format!("question {n} {}", "and words ".repeat(300));
-        env.chat(&long).session(&id).replies("answer");
-    }
-    let prune = ["session", "prune", &id, "--strategy", "summarize"];
-    let summary = Reply::text("They greeted each other.");
-    let pruned = env
-        .command()
-        .args(prune)
-        .args(["--to", "1200"])
-        .answered(summary)
-        .run();
+    let pruned = summarized(&env, &id, "They greeted each other.");
     assert_eq!(pruned.ok().json()["summarized"], true, "{pruned}");
     redact(&env, ["SECRET", &id, "--compact"]).ok();
     env.chat("go on").session(&id).replies("yes");

@@ -52,6 +52,14 @@ fn a_write_that_a_majority_does_not_acknowledge_is_asked_for_until_it_does() {
     // majority has that.
     deny_majority(&server, doc! {"times": 3}, &["insert", "update"]);
     append(&journal, id, "second").expect("kept in the end");
+    let off = doc! {"configureFailPoint": "failCommand", "mode": "off"};
+    let denied = server.admin(off).expect("it stops failing");
+    let times = denied.get("count").map(ToString::to_string);
+    assert_eq!(
+        times.as_deref(),
+        Some("3"),
+        "it was not asked for to the end"
+    );
     append(&journal, id, "third").expect("kept");
     assert_eq!(titles(&database, id), ["first", "second", "third"]);
 }
