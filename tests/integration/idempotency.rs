@@ -96,7 +96,7 @@ fn a_signal_is_no_end_for_those_who_wait() {
         let run = env.chat("what is it?").session(&id(1));
         run.args(["--idempotency-key", "k"])
     };
-    let (first, others) = queue(&env, 3, Reply::text("no").held_by(&gate), call);
+    let (mut first, others) = queue(&env, 3, Reply::text("no").held_by(&gate), call);
     first.signal(2);
     first.wait().fails(130, "interrupted");
     gate.open();

@@ -115,7 +115,7 @@ fn a_watch_may_begin_at_the_start_and_before_there_is_a_store() {
     early.wait_for_stdout("question 3");
     let mut late = watch(&env, &["--from-start", &id[..12]]);
     late.wait_for_stdout("question 3");
-    for watch in [early, late] {
+    for mut watch in [early, late] {
         watch.signal(2);
         assert_eq!(prompts(&watch.wait()).len(), 3);
     }

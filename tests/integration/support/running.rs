@@ -131,12 +131,21 @@ impl<'env> Running<'env> {
         self.stdin = None;
     }
 
-    /// Sends a signal by its number on Linux, e.g. 2 for SIGINT.
+    /// Sends a signal by its number on Linux, e.g. 2 for SIGINT, and waits until it is delivered:
+    /// of two equal ones that are pending the system makes one.
     #[track_caller]
-    pub(crate) fn signal(&self, number: i32) {
+    pub(crate) fn signal(&mut self, number: i32) {
         let signal = Signal::from_named_raw(number).expect("a signal's number");
         // Until it is waited for, the id is nobody else's.
         kill_process(Pid::from_child(&self.child), signal).expect("a process to be signalled");
+        let status = format!("/proc/{}/status", self.id());
+        let deadline = Instant::now() + PATIENCE;
+        while is_pending(number, &status) {
+            if Instant::now() > deadline {
+                self.give_up("it should have taken the signal");
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Sends a signal to the process it has started, where it was run through another program.
@@ -200,6 +209,20 @@ impl<'env> Running<'env> {
             stderr: self.stderr.so_far(),
         }
     }
+}
+
+/// Tells whether a signal waits to be delivered to the process with this status file. To one that
+/// has ended, and is not waited for yet, nothing is delivered any more.
+fn is_pending(number: i32, status: &str) -> bool {
+    let status = std::fs::read_to_string(status).expect("Linux tells of its processes");
+    let value = |name| status.lines().find_map(|line| line.strip_prefix(name));
+    if value("State:").is_some_and(|state| state.trim().starts_with('Z')) {
+        return false;
+    }
+    let pending = value("ShdPnd:").expect("pending signals");
+    let pending = u64::from_str_radix(pending.trim(), 16);
+    // The lowest bit is signal 1.
+    pending.expect("a hexadecimal number") >> (number - 1) & 1 == 1
 }
 
 impl Drop for Running<'_> {
