@@ -200,9 +200,10 @@ fn a_session_that_did_not_change_costs_a_list_two_looks() {
             .filter(|line| name(line).contains("stat"))
             .count();
     assert_eq!(more, 2 * 200, "its directory and its log");
-    // Memory, and pieces of the directory and the index.
-    let rest = many.calls - few.calls - more;
-    assert!(rest <= 20, "{rest} more:\n{}", many.lines.join("\n"));
+    // Memory, pieces of the directory and the index, and how far the thread that waits for signals
+    // has come when the process ends. One more call a session would be 200.
+    let rest = many.calls.saturating_sub(few.calls + more);
+    assert!(rest <= 60, "{rest} more:\n{}", many.lines.join("\n"));
 }
 
 /// The counts of a list of so many sessions that are all in the index.

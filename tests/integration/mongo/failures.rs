@@ -20,7 +20,8 @@ fn failure(uri: &str) -> Error {
         Ok(database) => database.ping().expect_err("it cannot be used"),
         Err(error) => error,
     };
-    assert!(begun.elapsed() < Duration::from_secs(10), "{failure}");
+    // The driver's own patience would be 30 seconds.
+    assert!(begun.elapsed() < Duration::from_secs(25), "{failure}");
     failure
 }
 
@@ -54,7 +55,8 @@ fn a_server_is_looked_for_as_long_as_the_address_says() {
         begun.elapsed()
     };
     let (usual, short) = (looked_for(""), looked_for("?serverSelectionTimeoutMS=100"));
-    assert!(usual > short * 3, "{usual:?} and {short:?}");
+    let longer = Duration::from_millis(1500);
+    assert!(usual > short + longer, "{usual:?} and {short:?}");
 }
 
 #[test]
