@@ -78,7 +78,7 @@ fn set_horizon(made: &Made, kept: usize) {
         kept_redacts: 0,
         settings: session.settings.clone(),
     };
-    let mut event = Event::next_to(&session, Body::Prune(horizon));
+    let mut event = session.next(Body::Prune(horizon));
     let session = made.root.path().join("sessions").join(made.id.to_string());
     let log = File::options()
         .append(true)

@@ -6,7 +6,8 @@ use clap::Args;
 use serde_json::Value;
 
 use super::help::{MODEL, PROMPT};
-use super::{Config, Memory, usage};
+use super::values::usage;
+use super::{Config, Memory};
 use crate::error::Result;
 use crate::prompt::Source;
 use crate::prompt::attachments::{Attached, Format};

@@ -11,11 +11,11 @@ use clap::ValueEnum;
 use regex::Regex;
 use serde_json::{Map, Value};
 
+use super::Color;
 use super::attachments::keep_alive;
 use super::options::{NUM_PREDICT, TEMPERATURE, check, check_max_tokens, check_temperature};
 use super::references::max_file_bytes;
-use super::typed::context_tokens;
-use super::{Color, duration};
+use super::values::{context_tokens, duration};
 use crate::error::{Code, Error, Result};
 use crate::handwritten::{Entry, Written};
 use crate::ollama::{ApiKey, Host};

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::config::Config;
-use super::typed::context_tokens;
-use super::{Server, StoreRoot, bad_variable, duration};
+use super::values::{context_tokens, duration};
+use super::{Server, StoreRoot, bad_variable};
 use crate::error::{Code, Error, Result};
 use crate::import::places_of_the_python_tool;
 use crate::session::event::Settings;

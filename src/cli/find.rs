@@ -6,13 +6,12 @@ use std::time::Duration;
 use chrono::{DateTime, Days, NaiveDate, NaiveTime, Utc};
 use clap::{Args, ValueEnum};
 
+use super::Command;
 use super::help::{MEANING, PRINTED, WHEN, WHERE, WHICH};
-use super::session::no_turn;
-use super::typed::session_ref;
-use super::{Command, age, no_address, usage};
+use super::values::{age, no_turn, session_of, session_or_turn, usage};
 use crate::error;
 use crate::session::event::Timestamp;
-use crate::session::id::{Address, EventId, SessionRef};
+use crate::session::id::{EventId, SessionRef};
 use crate::session::pattern::{Case, Meaning, Role};
 
 /// `session list`: which sessions, in which order, and how many.
@@ -253,22 +252,6 @@ impl Show {
         }
         .map(|(session, part)| Command::SessionInfo(ShowWanted { session, part }))
     }
-}
-
-/// Reads a session, or a turn of one as a search prints it.
-fn session_or_turn(text: &str) -> error::Result<(SessionRef, Option<EventId>)> {
-    no_address(text)?;
-    if !text.contains(':') {
-        return Ok((session_ref(text, "ID")?, None));
-    }
-    let Address { session, turn } = text.parse().map_err(|_| no_turn(text))?;
-    Ok((session, Some(turn)))
-}
-
-/// Reads a session for a verb that is about the whole of it; of a turn it is the session that
-/// counts.
-pub(super) fn session_of(text: &str) -> error::Result<SessionRef> {
-    session_or_turn(text).map(|(session, _)| session)
 }
 
 /// `session search`, as it is typed.

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::Memory;
 use super::help::MANAGEMENT;
-use super::{Memory, no_address, usage};
+use super::values::{no_address, usage};
 use crate::error::Result;
 use crate::session::id::EventId;
 

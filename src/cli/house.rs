@@ -9,9 +9,8 @@ use clap::Args;
 use regex::Regex;
 
 use super::help::{CHANGES, WHICH};
-use super::session::{purge, turn_address};
-use super::typed::{TypedStrategy, context_tokens, session_ref};
-use super::{Command, Purge, Selection, age, usage};
+use super::values::{TypedStrategy, age, context_tokens, session_ref, turn_address, usage};
+use super::{Command, Selection};
 use crate::error::{Error, Result};
 use crate::prompt::Source;
 use crate::session::event::Strategy;
@@ -223,67 +222,6 @@ impl Update {
             && self.system.is_none()
             && self.max_context_tokens.is_none()
             && self.prune.is_none()
-    }
-}
-
-/// A purge that comes back.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cleanup {
-    /// What is purged.
-    pub purge: Purge,
-    /// How long after the beginning of a round the next one begins; none is one round only.
-    pub every: Option<Duration>,
-}
-
-/// `cleanup`, as it is typed.
-#[derive(Debug, Args)]
-pub(super) struct CleanupArgs {
-    /// For how long sessions were not used, as in 30d or 12h
-    #[arg(
-        long,
-        value_name = "AGE",
-        value_parser = age,
-        allow_hyphen_values = true,
-        help_heading = WHICH
-    )]
-    older_than: Duration,
-    /// Go on until a signal, and look so often, as in 1h
-    ///
-    /// Without it, the sessions are looked at once.
-    #[arg(long, value_name = "DURATION", value_parser = interval)]
-    every: Option<Duration>,
-    /// Only sessions that ask this model
-    #[arg(long, value_name = "NAME", help_heading = WHICH)]
-    model: Option<String>,
-    /// Only sessions that have this tag
-    #[arg(long, value_name = "TAG", help_heading = WHICH)]
-    tag: Option<String>,
-    /// Only say which would go
-    #[arg(long)]
-    dry_run: bool,
-}
-
-/// Reads how long it is between two rounds.
-fn interval(text: &str) -> std::result::Result<Duration, String> {
-    match age(text)? {
-        short if short < Duration::from_secs(1) => Err("that is less than a second".to_owned()),
-        every => Ok(every),
-    }
-}
-
-impl CleanupArgs {
-    pub(super) fn command(&self) -> Command {
-        let purge = purge(
-            "cleanup",
-            self.older_than,
-            &self.model,
-            &self.tag,
-            self.dry_run,
-        );
-        Command::Cleanup(Cleanup {
-            purge,
-            every: self.every,
-        })
     }
 }
 

@@ -3,11 +3,10 @@
 
 use std::fmt::Write as _;
 
-use clap::{Args, Command, CommandFactory, ValueEnum};
+use clap::{Args, Command, ValueEnum};
 use clap_complete::{Generator, Shell};
 use clap_mangen::Man;
 
-use super::Typed;
 use super::env::VARIABLES;
 use crate::error::Code;
 
@@ -46,8 +45,7 @@ impl From<ShellName> for Shell {
 
 impl Completions {
     /// Returns the script its shell reads.
-    pub(super) fn script(&self) -> String {
-        let mut command = Typed::command();
+    pub(super) fn script(&self, mut command: Command) -> String {
         command.set_bin_name(NAME);
         command.build();
         let script = written(|out| Shell::from(self.shell).try_generate(&command, out));
@@ -59,9 +57,7 @@ impl Completions {
 
 /// Returns every verb that does something, with the words it is called by, in the order of the
 /// help.
-#[must_use]
-pub fn verbs() -> Vec<(String, Command)> {
-    let mut command = Typed::command();
+pub(super) fn verbs(mut command: Command) -> Vec<(String, Command)> {
     command.build();
     let mut verbs = Vec::new();
     collect(NAME, &command, &mut verbs);
@@ -81,8 +77,8 @@ fn collect(words: &str, command: &Command, verbs: &mut Vec<(String, Command)>) {
 }
 
 /// Returns the manual page, for `man -l`: the turn, then each verb in a section of its own.
-pub(super) fn page() -> String {
-    let man = Man::new(Typed::command());
+pub(super) fn page(command: Command) -> String {
+    let man = Man::new(command.clone());
     let mut page = written(|out| {
         man.render_title(out)?;
         man.render_name_section(out)?;
@@ -90,7 +86,7 @@ pub(super) fn page() -> String {
         man.render_description_section(out)?;
         man.render_options_section(out)
     });
-    for (words, verb) in verbs() {
+    for (words, verb) in verbs(command) {
         page += &section(&words, verb);
     }
     page += &environment();

@@ -5,8 +5,9 @@
 use clap::CommandFactory as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
+use super::Typed;
 use super::manual::NAME;
-use super::{Typed, misplaced_address, usage};
+use super::values::{misplaced_address, usage};
 use crate::error::Error;
 use crate::store::uri::is_meant;
 

@@ -18,6 +18,7 @@ mod later;
 mod manual;
 mod misspelt;
 mod options;
+mod purge;
 mod references;
 mod session;
 mod templates;
@@ -25,6 +26,7 @@ mod templates;
 mod tests;
 mod transfer;
 mod typed;
+mod values;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -41,9 +43,9 @@ pub use find::{
     Told,
 };
 pub use guarantees::{Expected, Guarantees};
-pub use house::{Cleanup, Condition, Redact, Retract, Sought, Update};
-pub use manual::verbs;
+pub use house::{Condition, Redact, Retract, Sought, Update};
 pub use options::in_force;
+pub use purge::{Cleanup, Purge};
 pub use templates::{Begin, Save, Templates};
 pub use transfer::{Copying, Export, ExportForm, Import};
 pub use typed::Typed;
@@ -54,7 +56,6 @@ use crate::prompt::attachments::Attached;
 use crate::prompt::{Rules, Source};
 use crate::session::event::{Settings, Strategy};
 use crate::session::id::{Address, EventId, SessionId, SessionRef};
-use crate::store::uri::is_meant;
 use crate::store::{Durability, Location, Uri};
 
 /// The form in which a result is printed. Not every command has every form: [`Command::forms`].
@@ -255,21 +256,6 @@ impl Command {
     }
 }
 
-/// Which sessions are to end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Purge {
-    /// For how long they were not used; 0 means whatever their last use.
-    pub unused_for: Duration,
-    /// The model they ask, if only such are meant.
-    pub model: Option<String>,
-    /// A tag they have, if only such are meant.
-    pub tag: Option<String>,
-    /// Whether they are only to be named.
-    pub dry_run: bool,
-    /// The words of the call, for the receipts.
-    pub asked: String,
-}
-
 /// Some sessions, or all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Selection {
@@ -446,15 +432,18 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Parsed> {
     }
 }
 
+/// Returns every verb that does something, with the words it is called by, in the order of the
+/// help.
+#[must_use]
+pub fn verbs() -> Vec<(String, clap::Command)> {
+    manual::verbs(Typed::command())
+}
+
 /// Returns whether what people read has colour, as far as that can be told before arguments and
 /// environment are understood: it is how they are told that they were not.
 #[must_use]
 pub fn color_in(arguments: &[OsString]) -> Color {
     Color::of(Color::spelled_out(arguments), env::forbids_color())
-}
-
-fn usage(sentence: impl Into<String>) -> Error {
-    Error::new(Code::Usage, sentence)
 }
 
 fn bad_variable(name: &str, value: &str, why: &str) -> Error {
@@ -463,48 +452,4 @@ fn bad_variable(name: &str, value: &str, why: &str) -> Error {
         format!("{name}={value} cannot be used: {why}"),
     )
     .hint(format!("correct or unset {name}"))
-}
-
-/// Makes sure that what is no store is not the address of one, since that would be repeated
-/// wherever it makes no sense, and may have a password in it.
-fn no_address(text: &str) -> Result<()> {
-    if is_meant(text) {
-        return Err(misplaced_address());
-    }
-    Ok(())
-}
-
-/// As [`no_address`], for a file or a directory.
-fn no_address_but_a_path(path: &Path) -> Result<()> {
-    no_address(&path.to_string_lossy())
-}
-
-fn misplaced_address() -> Error {
-    usage("the address of a database stands where a session, a file or a verb belongs")
-        .hint("it goes behind --from or --to of session copy, or into OLLAMA_PROMPT_DB_URI")
-}
-
-/// A day, in seconds.
-const DAY: u64 = 24 * 60 * 60;
-
-/// Reads for how long a session was not used: `30d`, `12h`; a bare number could be days or seconds.
-fn age(text: &str) -> std::result::Result<Duration, String> {
-    const LONGEST: Duration = Duration::from_secs(100 * 366 * DAY);
-    if text == "0" {
-        return Ok(Duration::ZERO);
-    }
-    match humantime::parse_duration(text) {
-        Ok(age) if age > LONGEST => Err("that is more than 100 years".to_owned()),
-        Ok(age) => Ok(age),
-        Err(_) => Err("give a number and a unit, as in 30d, 12h or 2weeks".to_owned()),
-    }
-}
-
-/// Reads a length of time: `90s`, `10m`, `1h 30m`; a bare number is seconds.
-fn duration(text: &str) -> std::result::Result<Duration, String> {
-    let seconds = text
-        .parse::<f64>()
-        .ok()
-        .map(|seconds| Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string()));
-    seconds.unwrap_or_else(|| humantime::parse_duration(text).map_err(|e| e.to_string()))
 }

@@ -4,8 +4,7 @@ use clap::Args;
 use serde_json::{Map, Value};
 
 use super::help::MODEL;
-use super::typed::LARGEST_CONTEXT;
-use super::usage;
+use super::values::{LARGEST_CONTEXT, usage};
 use crate::error::Result;
 use crate::session::context::USUAL_REPLY;
 

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::Config;
 use super::help::PROMPT;
-use super::{Config, no_address_but_a_path, usage};
+use super::values::{no_address_but_a_path, usage};
 use crate::error::Result;
 use crate::prompt::Rules;
 

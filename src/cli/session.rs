@@ -7,19 +7,20 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use super::examples;
-use super::find::{List, Search, Show, Stats, session_of};
+use super::find::{List, Search, Show, Stats};
 use super::guarantees::expected;
 use super::help::WHICH;
 use super::house::{RedactArgs, RetractArgs, UpdateArgs};
+use super::purge::Unused;
 use super::transfer::{TypedCopy, TypedExport, TypedImport};
-use super::typed::{TypedStrategy, context_tokens, session_ref};
-use super::{
-    Command, DAY, Env, Guarantees, Purge, Selection, Server, age, duration, no_address,
-    no_address_but_a_path, usage,
+use super::values::{
+    TypedStrategy, context_tokens, duration, no_address_but_a_path, session_of, session_ref,
+    session_refs, source, turn_address, usage,
 };
-use crate::error::{Error, Result};
+use super::{Command, Env, Guarantees, Selection, Server};
+use crate::error::Result;
 use crate::session::event::Strategy;
-use crate::session::id::{Address, EventId, SessionRef};
+use crate::session::id::{Address, SessionRef};
 
 /// The verbs of `session`.
 #[derive(Debug, Subcommand)]
@@ -220,22 +221,6 @@ impl Retry {
     }
 }
 
-/// Reads a session and, after a colon, one of its turns or drafts.
-pub(super) fn source(text: &str, flag: &str) -> Result<(SessionRef, Option<EventId>)> {
-    no_address(text)?;
-    let Some((session, turn)) = text.split_once(':') else {
-        return Ok((session_ref(text, flag)?, None));
-    };
-    let turn = turn.parse().map_err(|_| {
-        let shown: String = turn.chars().take(80).collect();
-        usage(format!(
-            "{shown:?} after {flag} is no id of a turn or draft"
-        ))
-        .hint("such an id has 26 characters; session show and session drafts list them")
-    })?;
-    Ok((session_ref(session, flag)?, Some(turn)))
-}
-
 /// What to do with drafts, as it is typed.
 #[derive(Debug, Args)]
 pub(super) struct Drafts {
@@ -351,77 +336,6 @@ impl Delete {
     }
 }
 
-/// Which sessions are to be removed, as it is typed.
-#[derive(Debug, Args)]
-pub(super) struct Unused {
-    /// For how long they were not used, as in 30d
-    ///
-    /// Or 12h, 2weeks; 0 removes all.
-    #[arg(
-        long,
-        value_name = "AGE",
-        value_parser = age,
-        allow_hyphen_values = true,
-        help_heading = WHICH
-    )]
-    older_than: Duration,
-    /// Only those that ask this model
-    #[arg(long, value_name = "NAME", help_heading = WHICH)]
-    model: Option<String>,
-    /// Only those that have this tag
-    #[arg(long, value_name = "TAG", help_heading = WHICH)]
-    tag: Option<String>,
-    /// Only say which would go
-    #[arg(long)]
-    dry_run: bool,
-}
-
-/// Returns a length of time as it may be typed: whole days as days.
-fn short(age: Duration) -> String {
-    match age.as_secs() {
-        0 => "0".to_owned(),
-        seconds if seconds % DAY == 0 && age.subsec_nanos() == 0 => format!("{}d", seconds / DAY),
-        _ => humantime::format_duration(age).to_string(),
-    }
-}
-
-impl Unused {
-    fn command(&self) -> Command {
-        Command::Purge(purge(
-            "session purge",
-            self.older_than,
-            &self.model,
-            &self.tag,
-            self.dry_run,
-        ))
-    }
-}
-
-/// Returns what a purge is asked for, by the verb that asks.
-pub(super) fn purge(
-    verb: &str,
-    older_than: Duration,
-    model: &Option<String>,
-    tag: &Option<String>,
-    dry_run: bool,
-) -> Purge {
-    let mut asked = format!("{verb} --older-than {}", short(older_than));
-    for (flag, value) in [("--model", model), ("--tag", tag)] {
-        asked.extend(value.iter().map(|value| format!(" {flag} {value}")));
-    }
-    Purge {
-        unused_for: older_than,
-        model: model.clone(),
-        tag: tag.clone(),
-        dry_run,
-        asked,
-    }
-}
-
-pub(super) fn session_refs(ids: &[String]) -> Result<Vec<SessionRef>> {
-    ids.iter().map(|id| session_of(id)).collect()
-}
-
 impl Verb {
     /// Returns what the verb asks for.
     pub(super) fn command(&self, env: &Env) -> Result<Command> {
@@ -476,19 +390,6 @@ impl Turn {
     fn address(&self) -> Result<Address> {
         turn_address(&self.address)
     }
-}
-
-pub(super) fn turn_address(text: &str) -> Result<Address> {
-    text.parse().map_err(|_| no_turn(text))
-}
-
-pub(super) fn no_turn(text: &str) -> Error {
-    if let Err(error) = no_address(text) {
-        return error;
-    }
-    let shown: String = text.chars().take(120).collect();
-    usage(format!("{shown:?} names no turn"))
-        .hint("a turn is written ID:TURN, as in session show; its own id has 26 characters")
 }
 
 impl Prune {

@@ -1,5 +1,6 @@
 //! What may be typed, what it asks for, and what makes no sense.
 
+use super::values::{DAY, duration};
 use super::*;
 
 const DEFAULT_MODEL: &str = "deepseek-v3.1:671b-cloud";

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::help::WHICH;
-use super::session::session_refs;
-use super::{Command, Env, Selection, no_address_but_a_path};
+use super::values::{no_address_but_a_path, session_refs, usage};
+use super::{Command, Env, Selection};
 use crate::error::Result;
 use crate::import::Kind;
 use crate::session::id::SessionRef;
@@ -155,7 +155,7 @@ pub(super) struct TypedImport {
 impl TypedImport {
     pub(super) fn command(&self, env: &Env) -> Result<Command> {
         if self.source.is_none() && self.from != Some(Kind::Python) {
-            return Err(super::usage("there is no SOURCE to import")
+            return Err(usage("there is no SOURCE to import")
                 .hint("only the database of the Python tool is found by itself: --from python"));
         }
         self.source
@@ -209,7 +209,7 @@ impl TypedPlace {
             return Ok(Location::Files(PathBuf::from(&self.0)));
         }
         let uri = Uri::new(self.0.clone()).map_err(|why| {
-            super::usage(format!("{flag} cannot be used: {why}"))
+            usage(format!("{flag} cannot be used: {why}"))
                 .hint("a store is a directory, or mongodb://HOST/DATABASE")
         })?;
         Location::Database(uri).in_this_build(flag, "name a directory")

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, CommandFactory, Parser, Subcommand, ValueEnum};
 use serde_json::Value;
 
 use super::attachments::Attachments;
@@ -11,25 +11,22 @@ use super::display::{Color, Display};
 use super::examples;
 use super::guarantees::TypedGuarantees;
 use super::help::{MANAGEMENT, MODEL, OUTPUT, PROMPT, UTILITIES};
-use super::house::CleanupArgs;
 use super::later::Later;
 use super::manual::{Completions, page};
 use super::options::TypedOptions;
+use super::purge::CleanupArgs;
 use super::references::References;
-use super::session::{Verb, source};
+use super::session::Verb;
 use super::templates::{self, TypedBegin};
+use super::values::{DAY, TypedStrategy, context_tokens, duration, session_ref, source, usage};
 use super::{
-    Command, DAY, Env, Invocation, ListWanted, Memory, Output, Part, Purge, Server, ShowWanted,
-    Turn, duration, no_address, usage,
+    Command, Env, Invocation, ListWanted, Memory, Output, Part, Purge, Server, ShowWanted, Turn,
 };
 use crate::error::Result;
 use crate::prompt::Source;
 use crate::session::event::Strategy;
 use crate::session::id::{SessionId, SessionRef};
 use crate::store::Durability;
-
-/// The largest context budget that is not a slip of the keyboard, in tokens.
-pub(super) const LARGEST_CONTEXT: u64 = 1 << 31;
 
 /// What was typed.
 #[derive(Debug, Parser)]
@@ -301,26 +298,6 @@ enum TypedDurability {
     Relaxed,
 }
 
-/// How turns leave the context, as it is typed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum TypedStrategy {
-    Fifo,
-    Importance,
-    Summarize,
-    Off,
-}
-
-impl From<TypedStrategy> for Strategy {
-    fn from(typed: TypedStrategy) -> Self {
-        match typed {
-            TypedStrategy::Fifo => Self::Fifo,
-            TypedStrategy::Importance => Self::Importance,
-            TypedStrategy::Summarize => Self::Summarize,
-            TypedStrategy::Off => Self::Off,
-        }
-    }
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Think {
     True,
@@ -348,8 +325,10 @@ impl Typed {
     /// Returns a text that is asked for and depends on nothing else.
     pub(super) fn text(&self) -> Option<String> {
         match &self.long_form {
-            Some(LongForm::Completions(shell)) => Some(shell.script()),
-            Some(LongForm::Man) => Some(page()),
+            Some(LongForm::Completions(shell)) => {
+                Some(shell.script(<Self as CommandFactory>::command()))
+            }
+            Some(LongForm::Man) => Some(page(<Self as CommandFactory>::command())),
             _ => None,
         }
     }
@@ -578,31 +557,6 @@ fn in_a_form_it_has(command: &Command, output: Output) -> Result<()> {
     let names: Vec<&str> = forms.iter().map(|form| form.name()).collect();
     let sentence = format!("there is no --output {} of this", output.name());
     Err(usage(sentence).hint(format!("--output takes {} here", names.join(", "))))
-}
-
-pub(super) fn context_tokens(tokens: i64) -> std::result::Result<u64, String> {
-    u64::try_from(tokens)
-        .ok()
-        .filter(|tokens| (1..=LARGEST_CONTEXT).contains(tokens))
-        .ok_or_else(|| {
-            format!("takes a number of tokens from 1 to {LARGEST_CONTEXT}, not {tokens}")
-        })
-}
-
-pub(super) fn session_ref(text: &str, flag: &str) -> Result<SessionRef> {
-    no_address(text)?;
-    if matches!(text, "" | "null") {
-        return Err(usage(format!(
-            "{flag} is {}",
-            if text.is_empty() { "empty" } else { "`null`" }
-        ))
-        .hint("the call that was to give the id has failed: look at its standard error"));
-    }
-    text.parse().map_err(|_| {
-        let shown: String = text.chars().take(80).collect();
-        usage(format!("{flag} is no session id: {shown:?}"))
-            .hint("an id is a UUID, or at least 8 characters from its beginning or its end")
-    })
 }
 
 fn one_at_most<'a>(flags: impl IntoIterator<Item = &'a (&'static str, bool)>) -> Result<()> {

@@ -7,19 +7,20 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::exchange::Carried;
+use super::key::KeyedRequest;
 use super::messages::Images;
 use super::recall::{Recalled, recall};
 use super::request::{self, Planned, Request};
 use super::window::Remembered;
 use super::withhold::Withhold;
-use super::{Answer, Outcome, guards, summary, template, window};
+use super::{summary, template, window};
 use crate::cli::{Invocation, Server, Turn, in_force};
 use crate::clock;
 use crate::error::Result;
 use crate::ollama::{
     ApiKey, Backend, ChatRequest, Chunk, Client, Failure, Host, Overflow, Reply, echo, wire,
 };
-use crate::output::{ContextPlan, PlanReport};
+use crate::output::{ContextPlan, Outcome, PlanReport};
 use crate::prompt::attachments;
 use crate::prompt::{self, Source};
 use crate::session::attachment::{Asking, Attachments, Blob, Image};
@@ -114,8 +115,27 @@ impl<'a> Call<'a> {
             key: None,
             backend: backend(&turn.server)?,
         };
-        call.key = guards::key(&call);
+        call.key = call.key();
         Ok(call)
+    }
+
+    fn key(&self) -> Option<Key> {
+        let key = self.turn.guarantees.key.as_deref()?;
+        let images = self.attachments.images.iter();
+        let request = KeyedRequest {
+            key,
+            prompt: &self.prompt,
+            model: self.given.model.as_deref(),
+            system: self.given.system.as_deref(),
+            template: &self.begins,
+            options: self.turn.options.iter().collect(),
+            think: self.turn.think.as_ref(),
+            images: images.map(|image| image.blob.sha256.as_str()).collect(),
+            format: self.attachments.format.as_ref(),
+            tools: self.attachments.tools.as_ref(),
+            tool_results: &self.attachments.tool_results,
+        };
+        Some(request.key())
     }
 
     /// Makes the call of a draft once more: everything was read when the draft was made.
@@ -464,10 +484,8 @@ impl<'a> Call<'a> {
         let report = PlanReport::new(url, body, plan, place.map(|(id, _)| id))
             .referring_to(&self.references);
         Outcome {
-            answer: Answer::Report(Box::new(report)),
             warnings: self.warnings(),
-            notes: Vec::new(),
-            failure: None,
+            ..Outcome::report(report)
         }
     }
 

@@ -7,12 +7,11 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use super::purge::{Round, round};
-use super::{Answer, Outcome};
 use crate::cli::{Cleanup, Invocation};
 use crate::clock;
 use crate::error::{Code, Error, Result};
 use crate::json;
-use crate::output::{CleanupEvent, CleanupLine, Stream};
+use crate::output::{CleanupEvent, CleanupLine, Outcome, Stream};
 use crate::store::{self, Location, Tenure};
 use crate::wake::{Bell, Woken};
 use crate::warning::Warning;
@@ -27,18 +26,13 @@ type Print<'a> = dyn FnMut(&str) -> ControlFlow<()> + 'a;
 /// # Errors
 /// `config` where there can be no store.
 pub(super) fn run(cleanup: &Cleanup, invocation: &Invocation) -> Result<Outcome> {
-    Ok(Outcome {
-        answer: Answer::Stream(Box::new(Cleaner {
-            cleanup: cleanup.clone(),
-            location: invocation.location()?,
-            patience: invocation.lock_timeout,
-            tenure: None,
-            is_missing: false,
-        })),
-        warnings: Vec::new(),
-        notes: Vec::new(),
-        failure: None,
-    })
+    Ok(Outcome::stream(Cleaner {
+        cleanup: cleanup.clone(),
+        location: invocation.location()?,
+        patience: invocation.lock_timeout,
+        tenure: None,
+        is_missing: false,
+    }))
 }
 
 /// Who cleans up.

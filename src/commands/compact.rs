@@ -1,10 +1,9 @@
 //! Logs rewritten without what nobody can miss: after this, and not before it, hidden text is off
 //! the disk.
 
-use super::{Answer, Outcome};
 use crate::cli::{Invocation, Selection};
 use crate::error::{Error, Result};
-use crate::output::{CompactedSession, Compactions};
+use crate::output::{CompactedSession, Compactions, Outcome};
 use crate::progress::Progress;
 use crate::session::id::SessionId;
 use crate::store::compact::Compaction;
@@ -40,10 +39,8 @@ pub(super) fn run(
     match failure {
         Some(error) if done.compacted.is_empty() => Err(error),
         failure => Ok(Outcome {
-            answer: Answer::Report(Box::new(done)),
-            warnings: Vec::new(),
-            notes: Vec::new(),
             failure,
+            ..Outcome::report(done)
         }),
     }
 }

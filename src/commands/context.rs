@@ -3,11 +3,10 @@
 use super::messages::{Images, messages, parts};
 use super::recall::recall;
 use super::request::bytes_sent;
-use super::{Answer, Outcome};
 use crate::cli::Invocation;
 use crate::error::{Code, Error, Result};
 use crate::ollama::{ChatRequest, Role, echo, wire};
-use crate::output::{SentMessage, SentReport};
+use crate::output::{Outcome, SentMessage, SentReport};
 use crate::session::attachment::Asking;
 use crate::session::event::{Settings, Strategy, Turn};
 use crate::session::fold::{SaidTurn, Session};
@@ -52,10 +51,8 @@ pub(super) fn run(
     };
     let report = report(&session, id, images);
     Ok(Outcome {
-        answer: Answer::Report(Box::new(report)),
         warnings: recalled.warnings,
-        notes: Vec::new(),
-        failure: None,
+        ..Outcome::report(report)
     })
 }
 

@@ -6,10 +6,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Answer, Outcome};
 use crate::cli::{Copying, Invocation, Selection};
 use crate::error::{Code, Error, Result};
-use crate::output::CopyReport;
+use crate::output::{CopyReport, Outcome};
 use crate::progress::Progress;
 use crate::session::fold::one_of_each;
 use crate::session::id::{EventId, SessionId};
@@ -132,10 +131,8 @@ impl Copied {
             warnings: Vec::new(),
         };
         Outcome {
-            notes: Vec::new(),
             warnings: self.warnings,
-            answer: Answer::Report(Box::new(report)),
-            failure: None,
+            ..Outcome::report(report)
         }
     }
 }

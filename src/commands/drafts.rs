@@ -1,10 +1,9 @@
 //! Turns that are under way, failed or were killed; and the end of those nobody waits for. What was
 //! asked and not stored is nowhere else.
 
-use super::{Answer, Outcome};
 use crate::cli::Invocation;
 use crate::error::Result;
-use crate::output::{Cleared, DraftList, DraftSummary};
+use crate::output::{Cleared, DraftList, DraftSummary, Outcome};
 use crate::store;
 use crate::store::draft::FoundDraft;
 
@@ -16,11 +15,11 @@ pub(super) fn list(invocation: &Invocation) -> Result<Outcome> {
     };
     let drafts: Vec<DraftSummary> = found.into_iter().map(summary).collect();
     let total = drafts.len();
-    Ok(answer(Answer::Report(Box::new(DraftList {
+    Ok(Outcome::report(DraftList {
         drafts,
         total,
         warnings: Vec::new(),
-    }))))
+    }))
 }
 
 /// Removes the drafts nobody holds. A turn under way keeps its own.
@@ -40,21 +39,12 @@ pub(super) fn clear(invocation: &Invocation) -> Result<Outcome> {
             }
         }
     }
-    Ok(answer(Answer::Report(Box::new(Cleared {
+    Ok(Outcome::report(Cleared {
         removed: drafts.len(),
         drafts,
         kept,
         warnings: Vec::new(),
-    }))))
-}
-
-fn answer(answer: Answer) -> Outcome {
-    Outcome {
-        answer,
-        warnings: Vec::new(),
-        notes: Vec::new(),
-        failure: None,
-    }
+    }))
 }
 
 fn summary(found: FoundDraft) -> DraftSummary {

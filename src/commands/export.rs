@@ -6,16 +6,14 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use super::compact::chosen;
-use super::{Answer, Outcome};
 use crate::cli::{Export, ExportForm, Invocation, Selection};
-use crate::clock;
 use crate::error::{Code, Error, Result};
 use crate::output::export::{Put, Stop, about, separator, write};
-use crate::output::{ExportReport, Stream, page};
-use crate::session::id::{EventId, SessionId};
+use crate::output::{ExportReport, Outcome, Stream, page};
+use crate::session::id::SessionId;
 use crate::signals::Hold;
 use crate::store::files::Dir;
-use crate::store::files::layout::TEMPORARY;
+use crate::store::files::temporary_name;
 use crate::store::history::History;
 use crate::store::{self, Store, not_found};
 use crate::user_file::Doing;
@@ -40,19 +38,14 @@ pub(super) fn run(export: &Export, invocation: &Invocation) -> Result<Outcome> {
     };
     sessions.must_be_there()?;
     sessions.must_have_room(export.out.as_deref())?;
-    let (answer, warnings) = match &export.out {
-        None => (Answer::Stream(Box::new(sessions)), Vec::new()),
-        Some(out) => {
-            let mut warnings = Vec::new();
-            let report = sessions.write_to(out, &mut warnings)?;
-            (Answer::Report(Box::new(report)), warnings)
-        }
+    let Some(out) = &export.out else {
+        return Ok(Outcome::stream(sessions));
     };
+    let mut warnings = Vec::new();
+    let report = sessions.write_to(out, &mut warnings)?;
     Ok(Outcome {
-        answer,
         warnings,
-        notes: Vec::new(),
-        failure: None,
+        ..Outcome::report(report)
     })
 }
 
@@ -252,8 +245,7 @@ impl Target {
         if let Some(signal) = hold.first() {
             return Err(signal);
         }
-        let fresh = EventId::next(clock::now().as_ms(), None, clock::random_bits());
-        let temporary = format!("{TEMPORARY}{fresh}");
+        let temporary = temporary_name();
         let file = dir.create_file(&temporary).doing("make", path)?;
         let renamed = Some((dir, temporary, name.to_owned()));
         Ok(made(file, Some(hold), renamed))

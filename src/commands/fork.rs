@@ -3,10 +3,9 @@
 
 use super::keep::Horizon;
 use super::place::{fork, new_id};
-use super::{Answer, Outcome};
 use crate::cli::Invocation;
 use crate::error::Result;
-use crate::output::{Forked, ForkedSource};
+use crate::output::{Forked, ForkedSource, Outcome};
 use crate::session::event::Body;
 use crate::session::id::{EventId, SessionRef};
 use crate::store::append::refuse_newer;
@@ -49,10 +48,5 @@ pub(super) fn run(
         turns: session.turn_count(),
         warnings: Vec::new(),
     };
-    Ok(Outcome {
-        answer: Answer::Report(Box::new(forked)),
-        warnings: Vec::new(),
-        notes: Vec::new(),
-        failure: None,
-    })
+    Ok(Outcome::report(forked))
 }

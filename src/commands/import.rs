@@ -5,17 +5,15 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use super::keep::APP;
-use super::{Answer, Outcome};
 use crate::cli::{Import, Invocation};
 use crate::clock;
 use crate::error::{Code, Error, Result};
 use crate::import::detect::{PEEK, Seen, detect};
 use crate::import::events::{Defaults, events, session_id};
 use crate::import::{Item, Kind, Lines, Session, chatgpt, claude, codex, native, openai};
-use crate::output::{ImportReport, ImportedSource, SkippedItem};
+use crate::output::{ImportReport, ImportedSource, Outcome, SkippedItem};
 use crate::progress::{Progress, Steps};
-use crate::session::event::Timestamp;
+use crate::session::event::{APP, Timestamp};
 use crate::session::id::SessionId;
 use crate::store::import::{Added, Incoming};
 use crate::store::{self, Durability, Store, Writable};
@@ -77,12 +75,7 @@ pub(super) fn run(
         _ => Ok(()),
     };
     imported.and(synced)?;
-    Ok(Outcome {
-        answer: Answer::Report(Box::new(importer.report)),
-        warnings: Vec::new(),
-        notes: Vec::new(),
-        failure: None,
-    })
+    Ok(Outcome::report(importer.report))
 }
 
 /// Tells whether a failure is that of a source: others in the same directory may be sound.

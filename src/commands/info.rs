@@ -1,9 +1,8 @@
 //! All that is known of one session, what left the context and what is hidden told apart.
 
-use super::{Answer, Outcome};
 use crate::cli::{Invocation, Part, ShowWanted};
 use crate::error::{Code, Error, Result};
-use crate::output::{Metadata, SaidMessage, SessionInfo, Unfinished, Unreadable, percent};
+use crate::output::{Metadata, Outcome, SaidMessage, SessionInfo, Unfinished, Unreadable, percent};
 use crate::session::attachment::Asking;
 use crate::session::fold::{SaidTurn, Session};
 use crate::session::id::{EventId, SessionId};
@@ -47,12 +46,7 @@ pub(super) fn run(wanted: &ShowWanted, invocation: &Invocation) -> Result<Outcom
     if let Part::Turn(turn) = wanted.part {
         info.messages.retain(|message| message.turn == turn);
     }
-    Ok(Outcome {
-        answer: Answer::Report(Box::new(info)),
-        warnings: Vec::new(),
-        notes: Vec::new(),
-        failure: None,
-    })
+    Ok(Outcome::report(info))
 }
 
 /// Refuses a turn that the session has not, or of which nothing may be shown.

@@ -1,10 +1,10 @@
 //! Keeping a turn: which events a turn becomes, given what the session is by the time it is
 //! stored.
 
-use super::guards::check_expected;
+use super::expected;
 use crate::cli::Expected;
 use crate::error::Result;
-use crate::session::event::{Body, Header, KeptTurn, Prune, Settings, Strategy, Turn};
+use crate::session::event::{APP, Body, Header, KeptTurn, Prune, Settings, Strategy, Turn};
 use crate::session::fold::{SaidTurn, Session};
 use crate::session::id::{EventId, SessionId};
 use crate::store::append::{Appended, Found, Writer};
@@ -14,9 +14,6 @@ use crate::store::guard::conflict;
 use crate::store::snapshot::Snapshot;
 use crate::store::{Durability, New, Writable};
 use crate::warning::{Turns, Warning};
-
-/// Who makes sessions.
-pub(super) const APP: &str = concat!("ollama-prompt ", env!("CARGO_PKG_VERSION"));
 
 /// A turn that is to be stored, and what holds from it on.
 #[derive(Debug)]
@@ -258,7 +255,7 @@ impl Keep<'_> {
             if let Some(Body::Turn(turn)) = found.overtaken.pop() {
                 self.turn = *turn;
             }
-            check_expected(self.expected, found.session, id)?;
+            expected::check(self.expected, found.session, id)?;
             self.check_key(found.session)?;
             concurrent = found.concurrent;
             // A summary made before something was hidden may say it.

@@ -2,11 +2,10 @@
 
 use std::cmp::Reverse;
 
-use super::{Answer, Outcome};
 use crate::cli::{Invocation, ListWanted, SessionFilter, Sort};
 use crate::clock;
 use crate::error::Result;
-use crate::output::{Reindexed, SessionList, SessionSummary};
+use crate::output::{Outcome, Reindexed, SessionList, SessionSummary};
 use crate::progress::Progress;
 use crate::session::event::Timestamp;
 use crate::store;
@@ -39,10 +38,8 @@ pub(super) fn run(
         warnings: Vec::new(),
     };
     Ok(Outcome {
-        answer: Answer::Report(Box::new(list)),
         warnings,
-        notes: Vec::new(),
-        failure: None,
+        ..Outcome::report(list)
     })
 }
 
@@ -85,14 +82,12 @@ pub(super) fn reindex(progress: &Progress, invocation: &Invocation) -> Result<Ou
         None => (Listing::default(), 0),
     };
     Ok(Outcome {
-        notes: Vec::new(),
         warnings: warnings(&listing),
-        answer: Answer::Report(Box::new(Reindexed {
+        ..Outcome::report(Reindexed {
             sessions: listing.sessions.len(),
             bytes,
             warnings: Vec::new(),
-        })),
-        failure: None,
+        })
     })
 }
 

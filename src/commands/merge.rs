@@ -3,10 +3,9 @@
 
 use std::path::Path;
 
-use super::{Answer, Outcome};
 use crate::cli::Invocation;
 use crate::error::Result;
-use crate::output::MergeReport;
+use crate::output::{MergeReport, Outcome};
 use crate::progress::Progress;
 use crate::store;
 use crate::store::merge::Copy;
@@ -40,15 +39,13 @@ pub(super) fn run(
         name: name.clone(),
     });
     Ok(Outcome {
-        notes: Vec::new(),
         warnings: damaged.chain(blobs).chain(refused).collect(),
-        answer: Answer::Report(Box::new(MergeReport {
+        ..Outcome::report(MergeReport {
             sessions_added: merged.added.len(),
             sessions_changed: merged.changed.len(),
             events_added: merged.events,
             skipped_purged: merged.purged,
             warnings: Vec::new(),
-        })),
-        failure: None,
+        })
     })
 }

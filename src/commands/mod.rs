@@ -9,12 +9,14 @@ mod context;
 mod copy;
 mod drafts;
 mod exchange;
+mod expected;
 mod export;
 mod fork;
 mod guards;
 mod import;
 mod info;
 mod keep;
+mod key;
 mod list;
 mod merge;
 mod messages;
@@ -39,41 +41,11 @@ mod watch;
 mod window;
 mod withhold;
 
-pub use watch::Watch;
-
 use crate::cli::{Command, Export, Invocation, Output};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ollama::Chunk;
-use crate::output::{Described, Report, Stream, TurnReport};
+use crate::output::{Described, Outcome};
 use crate::progress::Progress;
-use crate::warning::Warning;
-
-/// What a command has to say.
-#[derive(Debug)]
-pub enum Answer {
-    /// Of a turn.
-    Turn(Box<TurnReport>),
-    /// One document.
-    Report(Box<dyn Report>),
-    /// Pieces, printed as they are found.
-    Stream(Box<dyn Stream>),
-    /// Events to be printed as they come.
-    Watch(Box<Watch>),
-}
-
-/// What a command did.
-#[derive(Debug)]
-pub struct Outcome {
-    /// What is printed on standard output.
-    pub answer: Answer,
-    /// What is worth telling besides.
-    pub warnings: Vec<Warning>,
-    /// What is told when more is to be said.
-    pub notes: Vec<String>,
-    /// What failed in spite of the answer: a reply that arrived and could not be stored; that a
-    /// verification found something.
-    pub failure: Option<Error>,
-}
 
 /// Does what was asked for. `on_piece` sees each piece of a reply as it arrives, `progress` how far
 /// long work has come.
@@ -87,12 +59,7 @@ pub fn run(
 ) -> Result<Outcome> {
     match &invocation.command {
         Command::Turn(turn) => turn::run(turn, invocation, on_piece),
-        Command::PrintSchema(shape) => Ok(Outcome {
-            answer: Answer::Report(Box::new(Described::of(*shape))),
-            warnings: Vec::new(),
-            notes: Vec::new(),
-            failure: None,
-        }),
+        Command::PrintSchema(shape) => Ok(Outcome::report(Described::of(*shape))),
         Command::ListSessions(wanted) => list::run(wanted, progress, invocation),
         Command::Search(wanted) => search::run(wanted, progress, invocation),
         Command::Stats(wanted) => stats::run(wanted, progress, invocation),

@@ -1,10 +1,9 @@
 //! Pinning: a turn stays in the context whatever leaves it, or no longer.
 
 use super::keep::Horizon;
-use super::{Answer, Outcome};
 use crate::cli::Invocation;
 use crate::error::{Code, Error, Result};
-use crate::output::Pinned;
+use crate::output::{Outcome, Pinned};
 use crate::session::event::{Body, Settings};
 use crate::session::id::Address;
 use crate::store::append::{Found, refuse_newer};
@@ -53,12 +52,7 @@ pub(super) fn run(address: &Address, is_pinned: bool, invocation: &Invocation) -
         changed: was_pinned != is_pinned,
         warnings: Vec::new(),
     };
-    Ok(Outcome {
-        answer: Answer::Report(Box::new(pinned)),
-        warnings: Vec::new(),
-        notes: Vec::new(),
-        failure: None,
-    })
+    Ok(Outcome::report(pinned))
 }
 
 /// Returns the change and, where turns have left, the horizon stated anew with it: so the next

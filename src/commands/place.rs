@@ -1,10 +1,9 @@
 //! Which session a turn belongs to, and what it was when the turn began.
 
-use super::keep::APP;
 use crate::cli::Memory;
 use crate::clock;
 use crate::error::{Code, Error, Result};
-use crate::session::event::Timestamp;
+use crate::session::event::{APP, Timestamp};
 use crate::session::id::{EventId, SessionId, SessionRef};
 use crate::store::fork::Fork;
 use crate::store::snapshot::{Extent, Snapshot};

@@ -2,11 +2,11 @@
 
 use super::ask::backend;
 use super::keep::{Choice, Horizon};
+use super::summary;
 use super::withhold::Withhold;
-use super::{Answer, Outcome, summary};
 use crate::cli::{Invocation, Server};
 use crate::error::{Code, Error, Result};
-use crate::output::Pruned;
+use crate::output::{Outcome, Pruned};
 use crate::session::attachment::belong_together;
 use crate::session::context::{Budget, Candidate, Order, Plan, USUAL_REPLY, drop_until};
 use crate::session::event::{Body, Settings, Strategy};
@@ -100,10 +100,8 @@ pub(super) fn run(wanted: &Wanted<'_>, invocation: &Invocation) -> Result<Outcom
         warnings: Vec::new(),
     };
     Ok(Outcome {
-        answer: Answer::Report(Box::new(pruned)),
         warnings,
-        notes: Vec::new(),
-        failure: None,
+        ..Outcome::report(pruned)
     })
 }
 

@@ -3,11 +3,10 @@
 
 use std::time::Duration;
 
-use super::{Answer, Outcome};
 use crate::cli::{Invocation, Purge};
 use crate::clock;
 use crate::error::{Error, Result};
-use crate::output::Purged;
+use crate::output::{Outcome, Purged};
 use crate::session::event::{Settings, Timestamp};
 use crate::session::fold::Session;
 use crate::session::id::SessionId;
@@ -86,10 +85,9 @@ impl Round {
             failure => failure,
         };
         Ok(Outcome {
-            answer: Answer::Report(Box::new(purged)),
             warnings,
-            notes: Vec::new(),
             failure,
+            ..Outcome::report(purged)
         })
     }
 }

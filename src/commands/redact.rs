@@ -5,17 +5,15 @@
 //! searched once more under its lock, so that no turn stored until then is missed. What is looked
 //! for is in no event, no receipt and no message.
 
-use super::{Answer, Outcome};
 use crate::cli::{Invocation, Redact, Selection, Sought};
 use crate::clock;
 use crate::error::{Code, Error, Result};
-use crate::output::{FailedSession, RedactedSession, Redactions};
+use crate::output::{FailedSession, Outcome, RedactedSession, Redactions};
 use crate::prompt;
 use crate::session::event::Body;
 use crate::session::fold::{Entry, Session, fold};
 use crate::session::id::SessionId;
-use crate::session::redact::is_on_disk;
-use crate::session::seek::{Finding, Patterns, events_to_hide, seek};
+use crate::session::seek::{Finding, Patterns, events_to_hide, is_on_disk, seek};
 use crate::store::append::refuse_newer;
 use crate::store::draft::Rewritten;
 use crate::store::snapshot::Extent;
@@ -268,10 +266,9 @@ impl Work<'_> {
         } = self;
         done.message = message(&done);
         Outcome {
-            answer: Answer::Report(Box::new(done)),
             warnings,
-            notes: Vec::new(),
             failure,
+            ..Outcome::report(done)
         }
     }
 }

@@ -2,10 +2,9 @@
 
 use super::ask::Call;
 use super::place::Place;
-use super::{Answer, Outcome};
 use crate::ollama::chunk::Piece;
 use crate::ollama::{Chunk, Reply};
-use crate::output::{ContextUsage, TurnReport, TurnStatus};
+use crate::output::{ContextUsage, Outcome, TurnReport, TurnStatus};
 use crate::session::fold::SaidTurn;
 use crate::tokens;
 
@@ -58,9 +57,7 @@ pub(super) fn outcome(
         .referring_to(&turn.references)
         .in_session(place.id, status);
     Outcome {
-        answer: Answer::Turn(Box::new(report)),
-        warnings: Vec::new(),
         notes: vec!["printed what is stored under the idempotency key".to_owned()],
-        failure: None,
+        ..Outcome::turn(report)
     }
 }

@@ -1,13 +1,12 @@
 //! Retraction: one turn hidden at once and for ever.
 
-use super::{Answer, Outcome};
 use crate::cli::{Invocation, Retract};
 use crate::error::{Code, Error, Result};
-use crate::output::Retracted;
+use crate::output::{Outcome, Retracted};
 use crate::session::event::{Body, Redact};
 use crate::session::fold::fold;
 use crate::session::id::Address;
-use crate::session::redact::is_on_disk;
+use crate::session::seek::is_on_disk;
 use crate::store::append::refuse_newer;
 use crate::store::snapshot::Extent;
 use crate::store::{self, not_found};
@@ -73,9 +72,7 @@ pub(super) fn run(retract: &Retract, invocation: &Invocation) -> Result<Outcome>
         warnings: Vec::new(),
     };
     Ok(Outcome {
-        answer: Answer::Report(Box::new(retracted)),
-        warnings: Vec::new(),
-        notes: Vec::new(),
         failure: failure.map(|error| error.session(id)),
+        ..Outcome::report(retracted)
     })
 }

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use super::ask::Call;
 use super::place::{Origin, Place, fork};
-use super::{Outcome, turn};
+use super::turn;
 use crate::cli::{Guarantees, Invocation, Memory, Server, Turn};
 use crate::error::{Code, Error, Result};
 use crate::ollama::Chunk;
+use crate::output::Outcome;
 use crate::prompt::attachments::Attached;
 use crate::prompt::{Rules, Source};
 use crate::session::id::{EventId, SessionId, SessionRef};

@@ -5,12 +5,11 @@ use std::collections::HashSet;
 use std::fmt;
 use std::ops::ControlFlow;
 
-use super::{Answer, Outcome};
 use crate::cli::{Invocation, Output, SearchWanted, Told};
 use crate::clock;
 use crate::error::{Code, Error, Result};
-use crate::output::Stream;
 use crate::output::found::{Found, FoundIn, FoundSession};
+use crate::output::{Outcome, Stream};
 use crate::progress::Progress;
 use crate::session::id::{EventId, SessionId};
 use crate::session::pattern::{Pattern, Role};
@@ -46,18 +45,13 @@ pub(super) fn run(
             None => Vec::new(),
         },
     };
-    Ok(Outcome {
-        answer: Answer::Stream(Box::new(Search {
-            store,
-            ids,
-            pattern,
-            wanted: wanted.clone(),
-            is_for_people: invocation.output == Output::Text,
-        })),
-        warnings: Vec::new(),
-        notes: Vec::new(),
-        failure: None,
-    })
+    Ok(Outcome::stream(Search {
+        store,
+        ids,
+        pattern,
+        wanted: wanted.clone(),
+        is_for_people: invocation.output == Output::Text,
+    }))
 }
 
 fn ids(store: &dyn Store, wanted: &SearchWanted) -> Result<Vec<SessionId>> {

@@ -3,11 +3,10 @@
 use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
 
-use super::{Answer, Outcome};
 use crate::cli::{Invocation, StatsWanted};
 use crate::clock;
 use crate::error::{Error, Result};
-use crate::output::{Failures, Stats};
+use crate::output::{Failures, Outcome, Stats};
 use crate::progress::Progress;
 use crate::session::event::Timestamp;
 use crate::session::id::{EventId, SessionId};
@@ -55,10 +54,8 @@ pub(super) fn run(
     warnings.sort_by_key(ToString::to_string);
     let stats = Stats::new(&used, sessions.len(), bytes, failures, wanted.model.clone());
     Ok(Outcome {
-        answer: Answer::Report(Box::new(stats)),
         warnings,
-        notes: Vec::new(),
-        failure: None,
+        ..Outcome::report(stats)
     })
 }
 

@@ -1,10 +1,9 @@
 //! Templates: list, show, save, delete; and what one says to the turn that begins with it.
 
-use super::{Answer, Outcome};
 use crate::cli::{Begin, Invocation, Save, Templates};
 use crate::error::{Code, Error, Result};
 use crate::handwritten::closest;
-use crate::output::{Report, TemplateInfo, TemplateList, TemplateSaved, TemplatesDeleted};
+use crate::output::{Outcome, TemplateInfo, TemplateList, TemplateSaved, TemplatesDeleted};
 use crate::prompt;
 use crate::session::event::Settings;
 use crate::session::id::SessionRef;
@@ -27,7 +26,10 @@ pub(super) fn run(asked: &Templates, invocation: &Invocation) -> Result<Outcome>
         Templates::List => list(root),
         Templates::Show(name) => {
             let template = find(root, name)?;
-            Ok(report(TemplateInfo::new(name.to_string(), template)))
+            Ok(Outcome::report(TemplateInfo::new(
+                name.to_string(),
+                template,
+            )))
         }
         Templates::Save(asked) => save(root, asked, invocation),
         Templates::Delete(names) => delete(root, names),
@@ -61,7 +63,7 @@ fn list(root: &Path) -> Result<Outcome> {
     };
     Ok(Outcome {
         warnings,
-        ..report(list)
+        ..Outcome::report(list)
     })
 }
 
@@ -103,7 +105,7 @@ fn save(root: &Path, asked: &Save, invocation: &Invocation) -> Result<Outcome> {
         return Err(Error::new(Code::Usage, sentence).hint(hint));
     }
     let replaced = templates::save(root, &asked.name, &template.to_text()?, asked.replaces)?;
-    let saved = report(TemplateSaved {
+    let saved = Outcome::report(TemplateSaved {
         template: TemplateInfo::new(asked.name.to_string(), template),
         replaced,
         warnings: Vec::new(),
@@ -143,7 +145,7 @@ fn delete(root: &Path, names: &[TemplateName]) -> Result<Outcome> {
             removed.push(name.to_string());
         }
     }
-    Ok(report(TemplatesDeleted {
+    Ok(Outcome::report(TemplatesDeleted {
         removed: removed.len(),
         templates: removed,
         warnings: Vec::new(),
@@ -161,14 +163,5 @@ fn no_template(root: &Path, name: &TemplateName) -> Error {
     match closest(name.as_str(), names.iter().map(TemplateName::as_str)) {
         Some(meant) => error.hint(format!("did you mean `{meant}`?")),
         None => error.hint("ollama-prompt template list shows the ones there are"),
-    }
-}
-
-fn report(report: impl Report + 'static) -> Outcome {
-    Outcome {
-        answer: Answer::Report(Box::new(report)),
-        warnings: Vec::new(),
-        notes: Vec::new(),
-        failure: None,
     }
 }

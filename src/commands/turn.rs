@@ -5,17 +5,18 @@
 
 use super::ask::{Asked, Call};
 use super::exchange::Exchange;
-use super::guards::{Guards, expect};
+use super::expected::expect;
+use super::guards::Guards;
 use super::keep::{Choice, Horizon, Keep, Kept};
 use super::place::{Origin, Place};
+use super::replay;
 use super::request::{Planned, Request};
 use super::window::Remembered;
-use super::{Answer, Outcome, replay};
 use crate::cli::{Invocation, Memory, Turn};
 use crate::clock;
 use crate::error::Result;
 use crate::ollama::{Chunk, Failure, Reply};
-use crate::output::{TurnReport, TurnStatus};
+use crate::output::{Outcome, TurnReport, TurnStatus};
 use crate::session::event::{ForkedFrom, Settings, VERSION};
 use crate::session::fold::Session;
 use crate::session::id::{EventId, SessionId};
@@ -87,10 +88,9 @@ fn without_session(
     let notes = call.notes(&request, &settings);
     let report = TurnReport::new(model, reply, usage).referring_to(&call.references);
     Ok(Outcome {
-        answer: Answer::Turn(Box::new(report)),
         warnings,
         notes,
-        failure: None,
+        ..Outcome::turn(report)
     })
 }
 
@@ -207,10 +207,10 @@ fn take(
         .referring_to(&call.references)
         .in_session(id, status);
     Ok(Outcome {
-        answer: Answer::Turn(Box::new(report)),
         warnings,
         notes,
         failure,
+        ..Outcome::turn(report)
     })
 }
 

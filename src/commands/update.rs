@@ -4,11 +4,10 @@
 //! session's lock. So a second run writes nothing, and two that run at once agree.
 
 use super::withhold::Withhold;
-use super::{Answer, Outcome};
 use crate::cli::{Condition, Invocation, Selection, Update};
 use crate::clock;
 use crate::error::Result;
-use crate::output::{FailedSession, UpdatedSession, Updates};
+use crate::output::{FailedSession, Outcome, UpdatedSession, Updates};
 use crate::prompt::{self, Source};
 use crate::session::event::{Body, Settings, Timestamp};
 use crate::session::fold::Session;
@@ -53,10 +52,9 @@ pub(super) fn run(update: &Update, invocation: &Invocation) -> Result<Outcome> {
     match failure {
         Some(error) if updates.updated.is_empty() && updates.unchanged == 0 => Err(error),
         failure => Ok(Outcome {
-            answer: Answer::Report(Box::new(updates)),
             warnings: withhold.warning().into_iter().collect(),
-            notes: Vec::new(),
             failure,
+            ..Outcome::report(updates)
         }),
     }
 }

@@ -1,10 +1,9 @@
 //! Every log read and every problem told; with `--repair`, put right first as far as it can be.
 
-use super::{Answer, Outcome};
 use crate::cli::Invocation;
 use crate::clock;
 use crate::error::{Code, Error, Result};
-use crate::output::{Checked, Found, Mended, Verified};
+use crate::output::{Checked, Found, Mended, Outcome, Verified};
 use crate::progress::Progress;
 use crate::session::id::{SessionId, SessionRef};
 use crate::store::verify::{Finding, Repaired, Report};
@@ -74,10 +73,8 @@ fn outcome(report: Report, repaired: Option<Vec<Repaired>>, failed: Option<Error
         warnings: Vec::new(),
     };
     Outcome {
-        answer: Answer::Report(Box::new(verified)),
-        warnings: Vec::new(),
-        notes: Vec::new(),
         failure,
+        ..Outcome::report(verified)
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Answer, Outcome};
 use crate::cli::Invocation;
 use crate::clock;
 use crate::error::{Error, Result};
+use crate::output::{Feed, Outcome};
 use crate::session::id::{SessionId, SessionRef};
 use crate::signals::Hold;
 use crate::store::follow::Follower;
@@ -20,7 +20,7 @@ const RATIO: u32 = 10;
 
 /// A watch over a session, or all of them. Whoever prints looks again and again.
 #[derive(Debug)]
-pub struct Watch {
+struct Watch {
     only: Option<SessionId>,
     follower: Box<dyn Follower>,
     signals: Hold,
@@ -56,20 +56,11 @@ pub(super) fn run(
         signals,
         pause: PAUSE,
     };
-    Ok(Outcome {
-        answer: Answer::Watch(Box::new(watch)),
-        warnings: Vec::new(),
-        notes: Vec::new(),
-        failure: None,
-    })
+    Ok(Outcome::feed(watch))
 }
 
-impl Watch {
-    /// Tells every event that has come since the last look.
-    ///
-    /// # Errors
-    /// The signal's that ends the watch; `store_*`.
-    pub fn look(&mut self, tell: &mut dyn FnMut(SessionId, &[u8])) -> Result<()> {
+impl Feed for Watch {
+    fn look(&mut self, tell: &mut dyn FnMut(SessionId, &[u8])) -> Result<()> {
         if let Some(error) = self.signals.first() {
             return Err(self.named(error));
         }
@@ -79,18 +70,16 @@ impl Watch {
         Ok(())
     }
 
-    /// Returns how long to wait before the next look.
-    #[must_use]
-    pub fn pause(&self) -> Duration {
+    fn pause(&self) -> Duration {
         self.pause
     }
 
-    /// Returns how many sessions there were at the beginning.
-    #[must_use]
-    pub fn sessions(&self) -> usize {
+    fn sessions(&self) -> usize {
         self.follower.sessions()
     }
+}
 
+impl Watch {
     fn named(&self, error: Error) -> Error {
         match self.only {
             Some(id) => error.session(id),

@@ -3,6 +3,7 @@
 //! Standard output is one result and nothing else; standard error is everything else. A closed
 //! standard output (`| head -1`) is no error; one that cannot be written is.
 
+mod answer;
 mod color;
 pub mod export;
 mod fork;
@@ -30,12 +31,13 @@ use std::ops::ControlFlow;
 
 use serde::Serialize;
 
+pub use answer::{Answer, Outcome};
 pub use color::Palette;
 pub use fork::{Forked, ForkedSource};
 pub use house::*;
 pub use progress::progress_of;
 pub use references::ReferenceReport;
-pub use report::{Report, Stream};
+pub use report::{Feed, Report, Stream};
 pub use schema::Described;
 pub use sessions::*;
 pub use shape::*;
@@ -46,7 +48,6 @@ pub use transfer::*;
 pub use upkeep::*;
 
 use crate::cli::{Color, Invocation, Output};
-use crate::commands::{Answer, Outcome, Watch};
 use crate::error::{Code, Error, Result};
 use crate::json;
 use crate::ollama::Chunk;
@@ -129,7 +130,7 @@ impl Printer {
                 self.report(&*report);
             }
             Answer::Stream(mut stream) => self.stream(&mut *stream)?,
-            Answer::Watch(mut watch) => self.follow(&mut watch)?,
+            Answer::Feed(mut feed) => self.follow(&mut *feed)?,
         }
         if let Some(error) = failure {
             return Err(error);
@@ -147,15 +148,15 @@ impl Printer {
     }
 
     /// Prints events as they come, each at once, until nobody reads any more.
-    fn follow(&mut self, watch: &mut Watch) -> Result<()> {
+    fn follow(&mut self, feed: &mut dyn Feed) -> Result<()> {
         if self.verbosity > 0 {
-            say("", &format!("watching {} sessions", watch.sessions()));
+            say("", &format!("watching {} sessions", feed.sessions()));
         }
         while self.failed.is_none() {
-            watch.look(&mut |session, event| {
+            feed.look(&mut |session, event| {
                 self.write(&(json::line(&Seen::new(session, event)) + "\n"));
             })?;
-            if self.failed.is_none() && is_stdout_closed_after(watch.pause()) {
+            if self.failed.is_none() && is_stdout_closed_after(feed.pause()) {
                 return Ok(());
             }
         }

@@ -1,7 +1,8 @@
-//! What a command has to print: one document, or pieces as they are found.
+//! What a command has to print: one document, pieces as they are found, or events as they come.
 
 use std::fmt::Debug;
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use super::{
     Cleared, Compactions, CopyReport, DraftList, ExportReport, Forked, ImportReport, MergeReport,
@@ -10,6 +11,7 @@ use super::{
 };
 use crate::cli::Output;
 use crate::error::Result;
+use crate::session::id::SessionId;
 use crate::warning::Warning;
 
 /// One document: what a command found or did, printed when it is done.
@@ -37,6 +39,21 @@ pub trait Stream: Debug {
     /// # Errors
     /// What ends the command; the pieces before it are printed by then.
     fn run(&mut self, print: &mut dyn FnMut(&str) -> ControlFlow<()>) -> Result<Vec<Warning>>;
+}
+
+/// Events as they come, for whoever prints them to look again and again.
+pub trait Feed: Debug {
+    /// Tells every event that has come since the last look.
+    ///
+    /// # Errors
+    /// The signal's that ends the watch; `store_*`.
+    fn look(&mut self, tell: &mut dyn FnMut(SessionId, &[u8])) -> Result<()>;
+
+    /// Returns how long to wait before the next look.
+    fn pause(&self) -> Duration;
+
+    /// Returns how many sessions there were at the beginning.
+    fn sessions(&self) -> usize;
 }
 
 /// The part of a [`Report`] that is the same for every shape with `warnings`.

@@ -324,6 +324,19 @@ impl Session {
         tokens.map(|tokens| tokens.prompt + tokens.response).sum()
     }
 
+    /// Makes the event that would follow all of these, to see what would come of it.
+    #[must_use]
+    pub fn next(&self, body: Body) -> Event {
+        let id = EventId::next(0, self.highest, 0);
+        Event {
+            v: VERSION,
+            id,
+            ts: Timestamp::from_ms(id.timestamp_ms()),
+            at: None,
+            body,
+        }
+    }
+
     /// Returns when the session was last used: its newest turn, by the wall clock of its writer,
     /// or its creation where there is none.
     #[must_use]

@@ -21,7 +21,6 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::event::{Counted, Redact, Turn};
-use super::fold::{Entry, Session};
 use crate::json;
 
 /// What is shown in the place of a hidden stretch of text.
@@ -98,16 +97,6 @@ const COPIED: &str = "settings.";
 #[must_use]
 pub fn may_be_hidden(name: &str) -> bool {
     !STRUCTURE.contains(&name.strip_prefix(COPIED).unwrap_or(name))
-}
-
-/// Tells whether what is hidden is still on the disk, for compaction to take away.
-#[must_use]
-pub fn is_on_disk(entries: &[Entry], session: &Session) -> bool {
-    entries.iter().any(|entry| {
-        let hidden = session.hidden.get(&entry.event.id);
-        hidden.is_some_and(|hidden| hidden.mask_line(&entry.raw).is_some())
-            || session.hides_summary_of(&entry.event)
-    })
 }
 
 /// Returns a line without one of its fields, everything else as it was; `None` where it has no

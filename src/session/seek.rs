@@ -9,7 +9,7 @@ use std::fmt;
 use regex::{Regex, RegexBuilder};
 use serde_json::Value;
 
-use super::event::{Body, Event, Redact};
+use super::event::{Body, Redact};
 use super::fold::{Entry, Session};
 use super::id::EventId;
 use super::pattern::why_none;
@@ -278,6 +278,16 @@ pub fn hash(salt: &str, texts: &BTreeMap<String, String>) -> String {
     sha256_of_all([salt].into_iter().chain(texts.map(String::as_str)))
 }
 
+/// Tells whether what is hidden is still on the disk, for compaction to take away.
+#[must_use]
+pub fn is_on_disk(entries: &[Entry], session: &Session) -> bool {
+    entries.iter().any(|entry| {
+        let hidden = session.hidden.get(&entry.event.id);
+        hidden.is_some_and(|hidden| hidden.mask_line(&entry.raw).is_some())
+            || session.hides_summary_of(&entry.event)
+    })
+}
+
 /// Returns the events that hide what was found, and those that set again what goes with it:
 /// several tags, or options, are one field, and only some of them may be meant.
 #[must_use]
@@ -286,7 +296,7 @@ pub fn events_to_hide(patterns: &Patterns, session: &Session, found: &[Finding])
     let mut bodies = Vec::with_capacity(found.len() + 1);
     for finding in found {
         let body = Body::Redact(finding.redact.clone());
-        after.apply(Event::next_to(&after, body.clone()));
+        after.apply(after.next(body.clone()));
         bodies.push(body);
     }
     let fits = |text: &str| !patterns.ranges(text).is_empty();
@@ -312,8 +322,8 @@ pub fn events_to_hide(patterns: &Patterns, session: &Session, found: &[Finding])
 
 #[cfg(test)]
 mod tests {
-    use super::super::event::Settings;
     use super::super::event::tests::{event, id, turn};
+    use super::super::event::{Event, Settings};
     use super::super::fold::fold;
     use super::super::fold::tests::entry;
     use super::*;
@@ -403,7 +413,7 @@ mod tests {
         let bodies = events_to_hide(&patterns(&["secret"]), &session, &[found]);
         let mut after = session;
         for body in bodies {
-            after.apply(Event::next_to(&after, body));
+            after.apply(after.next(body));
         }
         assert_eq!(after.settings.system.as_deref(), Some("the [redacted]"));
         assert_eq!(after.settings.title.as_deref(), Some("[redacted]"));

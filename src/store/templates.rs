@@ -1,13 +1,14 @@
 //! Templates as files: `templates/NAME.toml`, beneath the root. What they say is not judged here.
 
 use std::fmt;
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use super::files::layout::{TEMPLATE_SUFFIX, TEMPLATES, TEMPORARY};
+use super::files::layout::{TEMPLATE_SUFFIX, TEMPLATES};
 use super::files::{
-    Access, Dir, Doing, FileStore, check_owner, fresh_id, open_or_make_dir, sweep_temporary,
+    Access, Dir, Doing, FileStore, check_owner, open_or_make_dir, put, put_new, sweep_temporary,
 };
 use crate::clock;
 use crate::error::{Code, Error, Result};
@@ -126,31 +127,24 @@ pub fn save(root: &Path, name: &TemplateName, text: &str, replaces: bool) -> Res
     check_owner(&root)?;
     let dir = open_or_make_dir(&root, TEMPLATES)?;
     sweep_temporary(&dir, clock::now());
-    let (name, temporary) = (name.file_name(), format!("{TEMPORARY}{}", fresh_id()));
+    let name = name.file_name();
     let path = dir.path_of(&name);
     let is_there = dir.stat(&name).is_ok();
-    let mut file = dir.create_file(&temporary).doing("make", &path)?;
-    let written = file
-        .write_all(text.as_bytes())
-        .and_then(|()| file.sync_data())
-        .and_then(|()| {
-            if replaces {
-                dir.rename(&temporary, &name)
-            } else {
-                dir.rename_new(&temporary, &name)
-            }
-        });
-    if let Err(cause) = written {
-        // What stays in spite of this is a temporary file, which the next save sweeps.
-        let _ = dir.remove_file(&temporary);
-        if cause.kind() == io::ErrorKind::AlreadyExists {
-            return Err(Error::new(
-                Code::Usage,
-                format!("`{}` is there already", path.display()),
-            )
-            .hint("--force replaces it"));
+    let write = |mut file: File| {
+        file.write_all(text.as_bytes())?;
+        file.sync_data()
+    };
+    let written = if replaces {
+        put(&dir, &name, write)
+    } else {
+        put_new(&dir, &name, write)
+    };
+    match written {
+        Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => {
+            let sentence = format!("`{}` is there already", path.display());
+            return Err(Error::new(Code::Usage, sentence).hint("--force replaces it"));
         }
-        return Err(cause).doing("write", &path);
+        written => written.doing("write", &path)?,
     }
     dir.sync().doing("sync", dir.path())?;
     Ok(is_there)

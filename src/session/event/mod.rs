@@ -124,6 +124,9 @@ impl Body {
     }
 }
 
+/// What this program writes into the header of the sessions it makes.
+pub const APP: &str = concat!("ollama-prompt ", env!("CARGO_PKG_VERSION"));
+
 /// The first line of a log: who began it and with what settings.
 #[derive(Debug, Clone, Default, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct Header {
@@ -255,21 +258,6 @@ impl Redact {
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.fields.is_empty()
-    }
-}
-
-impl Event {
-    /// Makes the event that would follow all those of a session, to see what would come of it.
-    #[must_use]
-    pub fn next_to(session: &super::fold::Session, body: Body) -> Self {
-        let id = EventId::next(0, session.highest, 0);
-        Self {
-            v: VERSION,
-            id,
-            ts: Timestamp::from_ms(id.timestamp_ms()),
-            at: None,
-            body,
-        }
     }
 }
 

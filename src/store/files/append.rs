@@ -16,6 +16,7 @@ use super::layout::LOG;
 use super::lock::{LockFile, WriteLock};
 use super::read;
 use crate::error::{Code, Error, Result};
+use crate::platform::ReadAt as _;
 use crate::session::event::Body;
 use crate::session::fold::Entry;
 use crate::session::id::{EventId, SessionId};
@@ -63,15 +64,10 @@ impl<'a> FileAppending<'a> {
         id: SessionId,
     ) -> Result<Self> {
         let lock_file = LockFile::open(locks, id)?;
-        let name = id.to_string();
-        match sessions.open_dir(&name) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            opened => {
-                let dir = opened.doing("open the session", sessions.path_of(&name))?;
-                match dir.open_file(LOG, Access::Append) {
-                    Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                    opened => drop(opened.doing("open for appending", dir.path_of(LOG))?),
-                }
+        if let Some(dir) = read::open_session(sessions, id)? {
+            match dir.open_file(LOG, Access::Append) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                opened => drop(opened.doing("open for appending", dir.path_of(LOG))?),
             }
         }
         Ok(Self {
@@ -256,6 +252,22 @@ pub(super) fn encode(
         ids.push(event.id);
     }
     Ok((ids, bytes))
+}
+
+/// Writes in one call what `lines` makes of the offset it will stand at, after a newline if the last
+/// line lacks its own.
+pub(super) fn append(log: &File, lines: impl FnOnce(u64) -> Vec<u8>) -> io::Result<()> {
+    let len = log.metadata()?.len();
+    let mut last = [b'\n'];
+    if len > 0 {
+        log.read_exact_at(&mut last, len - 1)?;
+    }
+    if last == *b"\n" {
+        return write_whole(log, &lines(len), len);
+    }
+    let mut bytes = vec![b'\n'];
+    bytes.extend(lines(len + 1));
+    write_whole(log, &bytes, len)
 }
 
 /// Writes all of `bytes` or, as far as that can still be done, nothing: a short or failed write

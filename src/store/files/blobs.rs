@@ -8,8 +8,8 @@
 use std::io::{self, Read, Write};
 
 use super::dir::{Access, Dir, Doing};
-use super::layout::{BLOBS, TEMPORARY};
-use super::replace::fresh_id;
+use super::layout::BLOBS;
+use super::whole::put;
 use crate::error::Result;
 use crate::platform::touch;
 use crate::session::attachment::Blob;
@@ -61,14 +61,10 @@ fn write_one(dir: &Dir, blob: &NewBlob, durability: Durability) -> io::Result<()
             return sync(&there);
         }
     }
-    let temporary = format!("{TEMPORARY}{}", fresh_id());
-    let fill = || {
-        let mut file = dir.create_file(&temporary)?;
+    put(dir, &blob.sha256, |mut file| {
         file.write_all(&blob.bytes)?;
-        sync(&file)?;
-        dir.rename(&temporary, &blob.sha256)
-    };
-    fill().inspect_err(|_| drop(dir.remove_file(&temporary)))
+        sync(&file)
+    })
 }
 
 /// Removes blobs of a session that came to nothing. What stays in spite of this does no harm.

@@ -23,12 +23,14 @@ use std::collections::BTreeSet;
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 
 use super::dir::{Access, Dir, Doing};
-use super::layout::{BLOBS, DAMAGED, LOG, TEMPORARY};
+use super::layout::{BLOBS, DAMAGED, LOG};
 use super::lines::{Found, Line, Log, Logs};
 use super::lock::WriteLock;
 use super::log::{Damage, Sink, scan};
 use super::purge::bytes_below;
+use super::read::open_session;
 use super::sweep::{is_abandoned, sweep_temporary};
+use super::whole::{fresh_id, temporary_name_of};
 use crate::clock;
 use crate::error::{Code, Error, Result};
 use crate::session::event::{Body, Event};
@@ -61,10 +63,8 @@ pub(super) fn compact(
         .because("locks do not work on this file system, and a turn may be on its way")
         .hint("compact on the machine the files are on"));
     }
-    let name = id.to_string();
-    let dir = match sessions.open_dir(&name) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Compaction::NotThere),
-        opened => opened.doing("open the session", sessions.path_of(&name))?,
+    let Some(dir) = open_session(sessions, id)? else {
+        return Ok(Compaction::NotThere);
     };
     let bytes_before = bytes_below(dir.path());
     sweep_temporary(&dir, clock::now());
@@ -212,8 +212,8 @@ impl Plan {
 /// Writes the new log and puts it in the place of the old ones. Returns the name of the file that
 /// has the damage, if there was any.
 fn rewrite(dir: &Dir, logs: &Logs, plan: &Plan) -> Result<Option<String>> {
-    let fresh = EventId::next(clock::now().as_ms(), None, clock::random_bits());
-    let temporary = format!("{TEMPORARY}{fresh}");
+    let fresh = fresh_id();
+    let temporary = temporary_name_of(fresh);
     let damaged = (!plan.damage.is_empty()).then(|| format!("{DAMAGED}{fresh}"));
     let written = damaged
         .as_ref()

@@ -10,16 +10,14 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::dir::{Access, Dir, Doing, identity};
-use super::layout::{DRAFT_SUFFIX, TEMPORARY};
+use super::layout::DRAFT_SUFFIX;
 use super::lock;
-use crate::clock;
+use super::whole::{put, put_as};
 use crate::error::Result;
 use crate::json;
 use crate::session::id::EventId;
 use crate::store::append::LONGEST_LINE;
-use crate::store::draft::{
-    Draft, FoundDraft, HeldDraft, OpenDraft, Rewritten, cover_draft, new_id,
-};
+use crate::store::draft::{Draft, FoundDraft, HeldDraft, OpenDraft, Rewritten, cover_draft};
 
 /// The largest draft that is read: a prompt and a partial reply, each of at most a line.
 const LARGEST: u64 = 2 * LONGEST_LINE;
@@ -43,11 +41,7 @@ fn file_name(id: EventId) -> String {
 pub(super) fn create(dir: &Dir, draft: Draft) -> Result<OpenDraft<'_>> {
     let name = file_name(draft.id);
     // It gets its name when it is held and whole: who lists drafts sees it so or not at all.
-    let temporary = format!("{TEMPORARY}{}", draft.id);
-    let written = write_new(dir, &temporary, &draft);
-    let held = written
-        .and_then(|held| dir.rename(&temporary, &name).map(|()| held))
-        .inspect_err(|_| drop(dir.remove_file(&temporary)))
+    let held = put_as(draft.id, dir, &name, |file| hold_and_write(file, &draft))
         .doing("write the draft", dir.path_of(&name))?;
     Ok(open(dir, draft, held))
 }
@@ -92,11 +86,9 @@ impl HeldDraft for DraftFile<'_> {
     }
 
     fn replace(self: Box<Self>, draft: &Draft) {
-        let temporary = format!("{TEMPORARY}{}", self.id);
-        match write_new(self.dir, &temporary, draft) {
-            Ok(_held) => drop(self.dir.rename(&temporary, &file_name(self.id))),
-            Err(_) => drop(self.dir.remove_file(&temporary)),
-        }
+        let name = file_name(self.id);
+        // The draft there was is better than none.
+        let _ = put_as(self.id, self.dir, &name, |file| hold_and_write(file, draft));
     }
 }
 
@@ -107,15 +99,10 @@ fn is_named(dir: &Dir, name: &str, file: &File) -> bool {
     matches!((named, identity(file)), (Ok(named), Ok(open)) if named == open)
 }
 
-/// Writes a file that is held from before its first byte.
-fn write_new(dir: &Dir, name: &str, draft: &impl Serialize) -> io::Result<File> {
-    let mut file = dir.create_file(name)?;
+/// Writes a draft to a file that is held from before its first byte.
+fn hold_and_write(mut file: File, draft: &impl Serialize) -> io::Result<File> {
     lock::hold(&file);
-    let written = file.write_all((json::line(draft) + "\n").as_bytes());
-    if let Err(cause) = written {
-        let _ = dir.remove_file(name);
-        return Err(cause);
-    }
+    file.write_all((json::line(draft) + "\n").as_bytes())?;
     Ok(file)
 }
 
@@ -185,12 +172,7 @@ pub(super) fn rewrite(
         return Ok(Rewritten::Unchanged);
     }
     if !dry_run {
-        let fresh = format!("{TEMPORARY}{}", new_id(clock::now()));
-        let written = write_new(dir, &fresh, &draft);
-        written
-            .and_then(|_held| dir.rename(&fresh, &name))
-            .inspect_err(|_| drop(dir.remove_file(&fresh)))
-            .doing("write the draft", &path)?;
+        put(dir, &name, |file| hold_and_write(file, &draft)).doing("write the draft", &path)?;
     }
     Ok(Rewritten::Changed)
 }

@@ -1,14 +1,13 @@
 //! The figures of all turns, read without holding a text.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::thread;
 
-use super::dir::{Dir, Doing};
-use super::read::decode_logs;
+use super::dir::Dir;
+use super::read::{decode_logs, open_session};
 use super::{FileStore, threads};
 use crate::error::Result;
 use crate::session::id::{EventId, SessionId};
@@ -53,10 +52,8 @@ pub(super) fn read(
 }
 
 fn of_session(sessions: &Dir, id: SessionId) -> Result<Figures> {
-    let name = id.to_string();
-    let dir = match sessions.open_dir(&name) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        opened => opened.doing("open the session", sessions.path_of(&name))?,
+    let Some(dir) = open_session(sessions, id)? else {
+        return Ok(None);
     };
     let (events, damaged) = decode_logs(&dir, |event, _| TurnFigures::of(event))?;
     if events.is_empty() {

@@ -1,14 +1,13 @@
 //! Making a fork: its log is in order, and may be read from its end as soon as something was
 //! appended. The directory gets its name when it is whole.
 
-use std::io;
-
 use super::append::{encode, write_whole};
 use super::blobs;
 use super::dir::{Dir, Doing};
 use super::layout::{BLOBS, LOG};
-use super::merge::{copy_blob, find_blobs, temporary_name};
+use super::merge::{copy_blob, find_blobs};
 use super::read;
+use super::whole::put_dir;
 use crate::error::Result;
 use crate::session::id::{EventId, SessionId};
 use crate::store::append::Appended;
@@ -25,10 +24,8 @@ pub(super) fn read(
     at: Option<EventId>,
     app: &str,
 ) -> Result<Option<Fork>> {
-    let name = parent.to_string();
-    let dir = match sessions.open_dir(&name) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        opened => opened.doing("open the session", sessions.path_of(&name))?,
+    let Some(dir) = read::open_session(sessions, parent)? else {
+        return Ok(None);
     };
     let entries = read::events(&dir)?.entries;
     let (blobs, names) = match find_blobs(&dir)? {
@@ -58,30 +55,19 @@ pub(super) fn create(sessions: &Dir, fork: &Fork, new: New<'_>) -> Result<Append
     } = new;
     let begun = fork.log.len() as u64;
     let (ids, more) = encode(bodies, fork.session.highest, begun, false)?;
-    let temporary = temporary_name();
-    let path = sessions.path_of(&temporary);
-    sessions.make_dir(&temporary).doing("make", &path)?;
-    let fill = || -> Result<()> {
-        let dir = sessions.open_dir(&temporary).doing("open", &path)?;
+    put_dir(sessions, &id.to_string(), |dir| {
         let log = dir.create_file(LOG).doing("make", dir.path_of(LOG))?;
         write_whole(&log, &fork.log, 0)
             .and_then(|()| write_whole(&log, &more, begun))
             .doing("write", dir.path_of(LOG))?;
         // What a line names is there before the session is.
-        copy_blobs(fork, &dir, durability)?;
-        blobs::write(&dir, blobs, durability)?;
+        copy_blobs(fork, dir, durability)?;
+        blobs::write(dir, blobs, durability)?;
         if durability == Durability::Full {
             log.sync_data().doing("sync", dir.path_of(LOG))?;
-            dir.sync().doing("sync", &path)?;
+            dir.sync().doing("sync", dir.path())?;
         }
-        let name = id.to_string();
-        sessions
-            .rename(&temporary, &name)
-            .doing("make the session", sessions.path_of(&name))
-    };
-    fill().inspect_err(|_| {
-        // It has no name that anybody reads.
-        let _ = std::fs::remove_dir_all(&path);
+        Ok(())
     })?;
     if durability == Durability::Full {
         sessions.sync().doing("sync", sessions.path())?;

@@ -7,6 +7,7 @@ use super::blobs;
 use super::dir::{Access, Dir, Doing};
 use super::layout::BLOBS;
 use super::lines::{Line, Logs};
+use super::read::open_session;
 use crate::error::Result;
 use crate::session::attachment::Blob;
 use crate::session::id::{EventId, SessionId};
@@ -26,10 +27,8 @@ struct LogLines {
 /// # Errors
 /// When it is there and cannot be read.
 pub(super) fn open(sessions: &Dir, id: SessionId) -> Result<Option<History<'static>>> {
-    let name = id.to_string();
-    let dir = match sessions.open_dir(&name) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        opened => opened.doing("open the session", sessions.path_of(&name))?,
+    let Some(dir) = open_session(sessions, id)? else {
+        return Ok(None);
     };
     let logs = Logs::open(&dir)?;
     let mut found = logs.read()?;

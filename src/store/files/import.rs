@@ -7,12 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 
-use super::append::write_whole;
+use super::append::{append, write_whole};
 use super::dir::{Access, Dir, Doing};
 use super::layout::{BLOBS, LOG};
-use super::merge::{append, open_session, temporary_name};
 use super::open_or_make_dir;
-use super::read::scan_logs;
+use super::read::{open_session, scan_logs};
+use super::whole::{put, put_dir};
 use crate::error::Result;
 use crate::session::id::SessionId;
 use crate::store::import::{Added, Incoming, Lines, Missing};
@@ -128,22 +128,10 @@ fn create(
     lines: Lines<'_>,
     blobs: Option<&BTreeMap<String, Vec<u8>>>,
 ) -> Result<()> {
-    let name = temporary_name();
-    let path = sessions.path_of(&name);
-    sessions.make_dir(&name).doing("make", &path)?;
-    let fill = || -> Result<()> {
-        let dir = sessions.open_dir(&name).doing("open", &path)?;
+    put_dir(sessions, &id.to_string(), |dir| {
         let log = dir.create_file(LOG).doing("make", dir.path_of(LOG))?;
         write_whole(&log, &bytes(lines, 0), 0).doing("write", dir.path_of(LOG))?;
-        write_blobs(&dir, blobs)?;
-        let id = id.to_string();
-        sessions
-            .rename(&name, &id)
-            .doing("make the session", sessions.path_of(&id))
-    };
-    fill().inspect_err(|_| {
-        // It has no name that anybody reads.
-        let _ = std::fs::remove_dir_all(&path);
+        write_blobs(dir, blobs)
     })
 }
 
@@ -172,15 +160,9 @@ fn write_blobs(dir: &Dir, blobs: Option<&BTreeMap<String, Vec<u8>>>) -> Result<(
                 continue;
             }
         }
-        let temporary = temporary_name();
-        let write = || -> io::Result<()> {
-            let mut file = to.create_file(&temporary)?;
+        let written = put(&to, name, |mut file| {
             file.write_all(bytes)?;
-            file.sync_data()?;
-            to.rename(&temporary, name)
-        };
-        let written = write().inspect_err(|_| {
-            let _ = to.remove_file(&temporary);
+            file.sync_data()
         });
         written.doing("write", to.path_of(name))?;
     }

@@ -8,21 +8,19 @@
 //! unless it is asked for.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::io::{self, Read as _, Seek as _};
 use std::path::Path;
 
-use super::append::write_whole;
+use super::append::{append, write_whole};
 use super::dir::{Access, Dir, Doing};
-use super::layout::{BLOBS, LOG, SESSIONS, TEMPORARY};
+use super::layout::{BLOBS, LOG, SESSIONS};
 use super::lock::LockFile;
 use super::purge::receipts;
-use super::read::decode_logs;
+use super::read::{decode_logs, open_session};
+use super::whole::{put, put_dir};
 use super::{FileWritable, ids_in, import, open_or_make_dir};
-use crate::clock;
 use crate::digest::sha256_of_all_in;
 use crate::error::{Code, Error, Result};
-use crate::platform::ReadAt as _;
 use crate::session::id::{EventId, SessionId};
 use crate::store::blobs::{self, is_blob_name};
 use crate::store::import::{Incoming, Missing};
@@ -243,16 +241,6 @@ fn note_receipts(writable: &FileWritable<'_>, known: &[Receipt], theirs: &[Recei
     writable.note_receipts(&new)
 }
 
-pub(super) fn open_session(sessions: &Dir, id: SessionId) -> Result<Option<Dir>> {
-    let name = id.to_string();
-    match sessions.open_dir(&name) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        opened => opened
-            .doing("open the session", sessions.path_of(&name))
-            .map(Some),
-    }
-}
-
 /// Returns what the session in `dir` has not of these lines, or only a lesser one of the same id.
 fn missing<'a>(dir: Option<&Dir>, id: SessionId, lines: &'a Lines) -> Result<Missing<'a>> {
     /// Those come as files.
@@ -310,27 +298,15 @@ impl Session<'_> {
     /// Makes the session beside the others and gives it its name when it is whole.
     fn create(&self, theirs: &Theirs, bytes: &[u8]) -> Result<Vec<String>> {
         let sessions = &self.writable.store.sessions;
-        let name = temporary_name();
-        let path = sessions.path_of(&name);
-        sessions.make_dir(&name).doing("make", &path)?;
-        let fill = || -> Result<Vec<String>> {
-            let dir = sessions.open_dir(&name).doing("open", &path)?;
+        put_dir(sessions, &self.id.to_string(), |dir| {
             let log = dir.create_file(LOG).doing("make", dir.path_of(LOG))?;
             write_whole(&log, bytes, 0).doing("write", dir.path_of(LOG))?;
-            let damaged = self.copy_blobs(theirs, &dir)?;
+            let damaged = self.copy_blobs(theirs, dir)?;
             if self.durability == Durability::Full {
                 log.sync_data().doing("sync", dir.path_of(LOG))?;
-                dir.sync().doing("sync", &path)?;
+                dir.sync().doing("sync", dir.path())?;
             }
-            let id = self.id.to_string();
-            sessions
-                .rename(&name, &id)
-                .doing("make the session", sessions.path_of(&id))?;
             Ok(damaged)
-        };
-        fill().inspect_err(|_| {
-            // It has no name that anybody reads.
-            let _ = std::fs::remove_dir_all(&path);
         })
     }
 
@@ -376,40 +352,13 @@ pub(super) fn copy_blob(from: &Dir, to: &Dir, name: &str, durability: Durability
     if hash != name {
         return Ok(false);
     }
-    let temporary = temporary_name();
-    let mut copy = || -> io::Result<()> {
+    let copied = put(to, name, |mut target| {
         source.rewind()?;
-        let mut target = to.create_file(&temporary)?;
         io::copy(&mut source, &mut target)?;
-        if durability == Durability::Full {
-            target.sync_data()?;
+        match durability {
+            Durability::Full => target.sync_data(),
+            Durability::Relaxed => Ok(()),
         }
-        to.rename(&temporary, name)
-    };
-    let copied = copy().inspect_err(|_| {
-        let _ = to.remove_file(&temporary);
     });
     copied.map(|()| true).doing("write", to.path_of(name))
-}
-
-/// Writes in one call what `lines` makes of the offset it will stand at, after a newline if the last
-/// line lacks its own.
-pub(super) fn append(log: &File, lines: impl FnOnce(u64) -> Vec<u8>) -> io::Result<()> {
-    let len = log.metadata()?.len();
-    let mut last = [b'\n'];
-    if len > 0 {
-        log.read_exact_at(&mut last, len - 1)?;
-    }
-    if last == *b"\n" {
-        return write_whole(log, &lines(len), len);
-    }
-    let mut bytes = vec![b'\n'];
-    bytes.extend(lines(len + 1));
-    write_whole(log, &bytes, len)
-}
-
-/// Returns a fresh name for what is not whole yet.
-pub(super) fn temporary_name() -> String {
-    let id = EventId::next(clock::now().as_ms(), None, clock::random_bits());
-    format!("{TEMPORARY}{id}")
 }

@@ -36,11 +36,13 @@ mod search;
 mod sweep;
 mod tail;
 mod verify;
+mod whole;
 
 pub use dir::{Access, Dir, Doing, Trust};
 pub(super) use dir::{check_owner, open_own};
-pub(super) use replace::fresh_id;
 pub(super) use sweep::sweep_temporary;
+pub use whole::temporary_name;
+pub(super) use whole::{put, put_new};
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -147,7 +149,7 @@ impl FileStore {
 
     /// Opens the directory of a session; `None` where there is none.
     fn session(&self, id: SessionId) -> Result<Option<Dir>> {
-        merge::open_session(&self.sessions, id)
+        read::open_session(&self.sessions, id)
     }
 
     /// Opens what writing needs, making it when missing.

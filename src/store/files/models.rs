@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 
 use super::dir::{Access, Dir};
-use super::layout::{CACHE, MODELS, TEMPORARY};
-use crate::clock;
+use super::layout::{CACHE, MODELS};
+use super::whole::put;
 use crate::json;
-use crate::session::id::EventId;
 use crate::store::models::Model;
 
 /// The largest cache that is read.
@@ -35,16 +34,8 @@ pub(super) fn remember(root: &Dir, host: &str, model: &str, known: Model) -> std
     let cache = root.open_dir(CACHE)?;
     let mut models = read(&cache).unwrap_or_default();
     models.insert(key(host, model), known);
-    let name = format!(
-        "{TEMPORARY}{}",
-        EventId::next(clock::now().as_ms(), None, clock::random_bits())
-    );
-    let written = cache
-        .create_file(&name)
-        .and_then(|mut file| file.write_all(json::document(&models).as_bytes()));
-    written
-        .and_then(|()| cache.rename(&name, MODELS))
-        .inspect_err(|_| drop(cache.remove_file(&name)))
+    let models = json::document(&models);
+    put(&cache, MODELS, |mut file| file.write_all(models.as_bytes()))
 }
 
 fn read(cache: &Dir) -> Option<Models> {

@@ -29,15 +29,27 @@ pub(super) struct Mark {
     witness: Vec<u8>,
 }
 
+/// Opens the directory of a session; `None` where there is none.
+///
+/// # Errors
+/// As the system says.
+pub(super) fn open_session(sessions: &Dir, id: SessionId) -> Result<Option<Dir>> {
+    let name = id.to_string();
+    match sessions.open_dir(&name) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        opened => opened
+            .doing("open the session", sessions.path_of(&name))
+            .map(Some),
+    }
+}
+
 /// Reads a session. `None` where there is no such directory or no event in it.
 ///
 /// # Errors
 /// When a log is there and cannot be read, or is no regular file.
 pub(super) fn read(sessions: &Dir, id: SessionId, extent: Extent) -> Result<Option<Snapshot>> {
-    let name = id.to_string();
-    let dir = match sessions.open_dir(&name) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        opened => opened.doing("open the session", sessions.path_of(&name))?,
+    let Some(dir) = open_session(sessions, id)? else {
+        return Ok(None);
     };
     let snapshot = read_dir(&dir, extent)?;
     Ok(snapshot.session.created.is_some().then_some(snapshot))
@@ -66,10 +78,8 @@ pub(super) fn read_summary(dir: &Dir) -> Result<Option<(Summary, usize)>> {
 /// # Errors
 /// As [`read`].
 pub(super) fn turns_under_key(sessions: &Dir, id: SessionId, key: &str) -> Result<Vec<SaidTurn>> {
-    let name = id.to_string();
-    let dir = match sessions.open_dir(&name) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        opened => opened.doing("open the session", sessions.path_of(&name))?,
+    let Some(dir) = open_session(sessions, id)? else {
+        return Ok(Vec::new());
     };
     let (under_key, _) = decode_logs(&dir, |event, _| {
         let is_under_key = match &event.body {

@@ -16,8 +16,10 @@ use super::dir::{Access, Dir, Doing};
 use super::layout::{DAMAGED, PURGED, SESSIONS};
 use super::lock::WriteLock;
 use super::log::{Damage, FromStart, Sink, scan};
-use super::replace::{fresh_id, insist_on, replace};
+use super::read::open_session;
+use super::replace::{insist_on, replace};
 use super::verify::{logs, outvoted, read_receipts, right_mode};
+use super::whole::fresh_id;
 use crate::clock;
 use crate::error::{Code, Error, Result};
 use crate::platform::ReadAt as _;
@@ -146,10 +148,8 @@ pub(super) fn session_name(sessions: &Dir, id: SessionId, held: &WriteLock) -> R
 /// `store_unsupported` where the mount has no locks; otherwise as the system says. Whatever was
 /// repaired until then stays so.
 pub(super) fn session(sessions: &Dir, id: SessionId, held: &WriteLock) -> Result<Vec<Repaired>> {
-    let name = id.to_string();
-    let dir = match sessions.open_dir(&name) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        opened => opened.doing("open the session", sessions.path_of(&name))?,
+    let Some(dir) = open_session(sessions, id)? else {
+        return Ok(Vec::new());
     };
     insist_on(held, &format!("repair the session {id}"))?;
     let mut repaired = Vec::new();
@@ -157,9 +157,9 @@ pub(super) fn session(sessions: &Dir, id: SessionId, held: &WriteLock) -> Result
         repaired.push(Repaired {
             kind,
             session: Some(id),
-            place: format!("{SESSIONS}/{name}/{file}"),
+            place: format!("{SESSIONS}/{id}/{file}"),
             damage,
-            moved_to: Some(format!("{SESSIONS}/{name}/{aside}")),
+            moved_to: Some(format!("{SESSIONS}/{id}/{aside}")),
         });
     };
     let mut opened = Vec::new();

@@ -8,11 +8,9 @@ use std::fs::File;
 use std::io;
 
 use super::dir::{Dir, Doing};
-use super::layout::TEMPORARY;
 use super::lock::WriteLock;
-use crate::clock;
+use super::whole::temporary_name;
 use crate::error::{Code, Error, Result};
-use crate::session::id::EventId;
 
 /// Replaces `name` by what `fill` writes, if `check` is content with it.
 ///
@@ -27,7 +25,7 @@ pub(super) fn replace(
     check: impl FnOnce(&File) -> Result<()>,
 ) -> Result<()> {
     insist_on(held, &format!("rewrite `{}`", dir.path_of(name).display()))?;
-    let temporary = format!("{TEMPORARY}{}", fresh_id());
+    let temporary = temporary_name();
     let path = dir.path_of(&temporary);
     let mut file = dir.create_file(&temporary).doing("make", &path)?;
     let replaced = fill(&mut file)
@@ -56,9 +54,4 @@ pub(super) fn insist_on(held: &WriteLock, what: &str) -> Result<()> {
             .because("locks do not work on this file system, and a turn may be on its way")
             .hint("do it on the machine the files are on"),
     )
-}
-
-/// Returns an id for a name nobody else has.
-pub(in crate::store) fn fresh_id() -> EventId {
-    EventId::next(clock::now().as_ms(), None, clock::random_bits())
 }

@@ -22,7 +22,7 @@ use grep_searcher::{BinaryDetection, Searcher, SearcherBuilder, SinkMatch};
 use super::dir::{Dir, Doing};
 use super::layout::LOG;
 use super::log::{self, Damage, FromStart, LONGEST_LINE, trim, whole_line};
-use super::read::{open_log, other_logs};
+use super::read::{open_log, open_session, other_logs};
 use super::threads;
 use crate::error::Result;
 use crate::session::event::{Body, Event};
@@ -142,10 +142,8 @@ impl<'a> Looking<'a> {
         matcher: &RegexMatcher,
         searcher: &mut Searcher,
     ) -> Result<()> {
-        let name = self.id.to_string();
-        let dir = match sessions.open_dir(&name) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-            opened => opened.doing("open the session", sessions.path_of(&name))?,
+        let Some(dir) = open_session(sessions, self.id)? else {
+            return Ok(());
         };
         let mut names = other_logs(&dir)?;
         names.push(LOG.to_owned());

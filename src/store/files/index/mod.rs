@@ -17,7 +17,6 @@
 
 mod entry;
 
-use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -28,7 +27,8 @@ use entry::{Entry, Stamp, Stamps, nanoseconds, nanoseconds_of, sealed, unsealed}
 
 use super::dir::{Access, Dir, Doing, check_owner};
 use super::layout::{CACHE, INDEX, TEMPORARY};
-use super::read::read_summary;
+use super::read::{open_session, read_summary};
+use super::whole::put;
 use super::{FileStore, open_or_make_dir, threads};
 use crate::clock;
 use crate::error::Result;
@@ -163,10 +163,8 @@ fn row<'a>(
 
 fn read_again<'a>(sessions: &Dir, id: SessionId, old: Option<&'a [u8]>, now: Timestamp) -> Row<'a> {
     let read = || -> Result<Option<(Summary, usize, Stamps)>> {
-        let name = id.to_string();
-        let dir = match sessions.open_dir(&name) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            opened => opened.doing("open the session", sessions.path_of(&name))?,
+        let Some(dir) = open_session(sessions, id)? else {
+            return Ok(None);
         };
         let stamps = Stamps::take(&dir).doing("look at", dir.path())?;
         Ok(read_summary(&dir)?.map(|(summary, damaged)| (summary, damaged, stamps)))
@@ -307,24 +305,14 @@ fn is_worth_writing(rows: &[Row<'_>], index: &Index<'_>) -> bool {
 /// Writes the index and returns its size.
 fn replace(root: &Dir, rows: &[Row<'_>], started: Instant) -> Result<u64> {
     let cache = open_or_make_dir(root, CACHE)?;
-    let name = format!(
-        "{TEMPORARY}{}",
-        EventId::next(clock::now().as_ms(), None, clock::random_bits())
-    );
-    let write = || -> io::Result<u64> {
-        let mut file = BufWriter::new(cache.create_file(&name)?);
-        let written = write_rows(&mut file, rows, started)
-            .and_then(|()| file.into_inner().map_err(io::IntoInnerError::into_error))
-            .and_then(|file: File| Ok(file.metadata()?.len()))
-            .and_then(|len| cache.rename(&name, INDEX).map(|()| len));
-        if written.is_err() {
-            // Nobody misses it, and the next one that is written sweeps what stays.
-            let _ = cache.remove_file(&name);
-        }
-        written
-    };
     sweep(&cache);
-    write().doing("write", cache.path_of(INDEX))
+    let written = put(&cache, INDEX, |file| {
+        let mut file = BufWriter::new(file);
+        write_rows(&mut file, rows, started)?;
+        let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
+        Ok(file.metadata()?.len())
+    });
+    written.doing("write", cache.path_of(INDEX))
 }
 
 fn write_rows(out: &mut impl Write, rows: &[Row<'_>], started: Instant) -> io::Result<()> {
@@ -374,6 +362,7 @@ mod tests {
     use crate::session::event::{Body, Header, Settings};
     use crate::store::files::layout::{LOG, SESSIONS};
     use crate::store::{Durability, New};
+    use std::fs::File;
     use std::path::{Path, PathBuf};
 
     /// A store of two sessions, one with a conflict copy and a damaged line in it.
