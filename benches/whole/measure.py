@@ -295,12 +295,12 @@ def bulk(bench):
     table = Table(f"{turns} turns in {sessions} sessions, {size / 1e6:.0f} MB", "reading the logs")
     exported = bench.scratch / "exported.jsonl"
     all_of_it = ["session", "export", "--all", "--out", exported]
-    table.pair(bench, "export to one file", home.run(*all_of_it), floor, pairs=3)
-    table.pair(bench, "verify", home.run("session", "verify"), floor, pairs=3)
-    table.pair(bench, "stats", home.run("session", "stats"), floor, pairs=3)
+    table.pair(bench, "export to one file", home.run(*all_of_it), floor, pairs=15)
+    table.pair(bench, "verify", home.run("session", "verify"), floor, pairs=15)
+    table.pair(bench, "stats", home.run("session", "stats"), floor, pairs=15)
     into = bench.home()
     fresh = lambda: shutil.rmtree(into.store, ignore_errors=True)
-    table.pair(bench, "import of that file", into.run("session", "import", exported), floor, pairs=3, before=fresh)
+    table.pair(bench, "import of that file", into.run("session", "import", exported), floor, pairs=15, before=fresh)
     table.print(memory=bench.has("time"))
     shutil.rmtree(home.store)
     fresh()
@@ -312,9 +312,9 @@ def bulk(bench):
     table = Table(f"one session of {size / 1e6:.0f} MB", "reading it")
     for form in ("jsonl", "markdown", "html"):
         out = bench.scratch / "exported"
-        table.pair(bench, f"export as {form}", one.run("session", "export", session, "--to", form, "--out", out), floor, pairs=3)
-    table.pair(bench, "verify", one.run("session", "verify", session), floor, pairs=3)
-    table.pair(bench, "compact", one.run("session", "compact", session), floor, pairs=3)
+        table.pair(bench, f"export as {form}", one.run("session", "export", session, "--to", form, "--out", out), floor, pairs=15)
+    table.pair(bench, "verify", one.run("session", "verify", session), floor, pairs=15)
+    table.pair(bench, "compact", one.run("session", "compact", session), floor, pairs=15)
     table.print(memory=bench.has("time"))
 
 
