@@ -5,7 +5,7 @@
 //!
 //! The file may have hundreds of megabytes, so one conversation is held at a time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io::BufRead;
 
@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::lines::moment;
 use super::messages::{Message, Speaker, pair};
-use super::{Item, Session, Take, leave_out};
+use super::{Item, LeftOut, Session, Take};
 use crate::error::Result;
 
 /// Reads conversations one after the other; a file that holds a single one has it without the
@@ -101,7 +101,7 @@ fn conversation(number: u64, value: &Value, name: &str, take: &mut Take<'_>) -> 
     // The branch that was shown last comes first, and is the session of the conversation's own id.
     let current = current.or_else(|| leaves.last().copied());
     leaves.retain(|leaf| Some(*leaf) != current);
-    let mut left_out = BTreeMap::new();
+    let mut left_out = LeftOut::default();
     let mut seen = BTreeSet::new();
     let mut is_empty = true;
     for (n, leaf) in current.into_iter().chain(leaves).enumerate() {
@@ -114,10 +114,12 @@ fn conversation(number: u64, value: &Value, name: &str, take: &mut Take<'_>) -> 
         if !is_new {
             continue;
         }
-        if is_empty {
-            leave_out("unanswered_prompts", paired.unanswered, take)?;
-            leave_out("answers_without_prompt", paired.unasked, take)?;
-        }
+        // Those of the other branches are about what they have in common.
+        let turns = if is_empty {
+            paired.turns(&mut left_out)
+        } else {
+            paired.turns
+        };
         is_empty = false;
         take(Item::Session(Session {
             key: if n == 0 {
@@ -129,13 +131,11 @@ fn conversation(number: u64, value: &Value, name: &str, take: &mut Take<'_>) -> 
             model: value["default_model_slug"].as_str().map(str::to_owned),
             created: moment(&value["create_time"]),
             forked_from: (n > 0).then(|| id.to_owned()),
-            turns: paired.turns,
+            turns,
             ..Session::default()
         }))?;
     }
-    for (what, count) in left_out {
-        leave_out(what, count, take)?;
-    }
+    left_out.tell(take)?;
     if is_empty {
         return take(skip("nothing in it was answered"));
     }
@@ -165,7 +165,7 @@ impl<'a> Tree<'a> {
         &self,
         leaf: &'a str,
         seen: &mut BTreeSet<String>,
-        left_out: &mut BTreeMap<&'static str, u64>,
+        left_out: &mut LeftOut,
     ) -> Vec<Message> {
         let mut nodes = Vec::new();
         let mut next = Some(leaf);
@@ -181,7 +181,7 @@ impl<'a> Tree<'a> {
             let is_new = seen.insert(name.clone());
             said(name, &node["message"]).unwrap_or_else(|what| {
                 if let Some(what) = what.filter(|_| is_new) {
-                    *left_out.entry(what).or_default() += 1;
+                    left_out.count(what);
                 }
                 None
             })

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::lines::{each_object, moment, text_of};
 use super::messages::{Message, Speaker, pair};
-use super::{Item, Session, Take, leave_out};
+use super::{Item, LeftOut, Session, Take};
 use crate::error::Result;
 
 /// Reads the sessions of a transcript. There is one most often, and then it is that of the file's
@@ -18,85 +18,88 @@ use crate::error::Result;
 /// # Errors
 /// What `take` says; when the source cannot be read.
 pub fn read(source: &mut dyn BufRead, name: &str, take: &mut Take<'_>) -> Result<()> {
-    let mut sessions: BTreeMap<String, Vec<Message>> = BTreeMap::new();
-    let mut title = None;
-    let mut left_out: BTreeMap<&'static str, u64> = BTreeMap::new();
-    let mut count = |what| *left_out.entry(what).or_default() += 1;
-    each_object(source, name, take, |number, value, _| {
-        let by = match value["type"].as_str() {
-            Some("user") => Speaker::User,
-            Some("assistant") => Speaker::Assistant,
+    let mut transcript = Transcript::default();
+    each_object(source, name, take, |number, event, _| {
+        transcript.event(&event, name, number);
+        Ok(())
+    })?;
+    transcript.tell(take)
+}
+
+/// What was read of a transcript.
+#[derive(Default)]
+struct Transcript {
+    sessions: BTreeMap<String, Vec<Message>>,
+    title: Option<String>,
+    left_out: LeftOut,
+}
+
+impl Transcript {
+    fn event(&mut self, event: &Value, name: &str, number: u64) {
+        match event["type"].as_str() {
+            Some("user") => self.message(Speaker::User, event, name, number),
+            Some("assistant") => self.message(Speaker::Assistant, event, name, number),
             Some("summary") => {
-                title = value["summary"]
-                    .as_str()
-                    .map(str::to_owned)
-                    .or(title.take());
-                return Ok(());
+                let title = event["summary"].as_str().map(str::to_owned);
+                self.title = title.or(self.title.take());
             }
-            _ => {
-                count("other_events");
-                return Ok(());
-            }
-        };
-        if value["isSidechain"] == true {
-            count("subagent_messages");
-            return Ok(());
+            _ => self.left_out.count("other_events"),
         }
-        if value["isMeta"] == true || value["isCompactSummary"] == true {
-            count("other_events");
-            return Ok(());
+    }
+
+    fn message(&mut self, by: Speaker, event: &Value, name: &str, number: u64) {
+        if event["isSidechain"] == true {
+            return self.left_out.count("subagent_messages");
         }
-        let message = &value["message"];
+        if event["isMeta"] == true || event["isCompactSummary"] == true {
+            return self.left_out.count("other_events");
+        }
+        let message = &event["message"];
         let text = text_of(&message["content"], |kind| match kind {
-            "tool_use" => count("tool_calls"),
-            "tool_result" => count("tool_results"),
-            "image" | "document" => count("attachments"),
+            "tool_use" => self.left_out.count("tool_calls"),
+            "tool_result" => self.left_out.count("tool_results"),
+            "image" | "document" => self.left_out.count("attachments"),
             // It is kept with the turn.
             "thinking" => {}
-            _ => count("other_content"),
+            _ => self.left_out.count("other_content"),
         });
         let thinking = thinking(&message["content"]);
         if text.is_empty() && thinking.is_none() {
-            return Ok(());
+            return;
         }
-        let session = value["sessionId"].as_str().unwrap_or(name).to_owned();
-        let key = value["uuid"]
-            .as_str()
-            .map_or_else(|| format!("{session}:{number}"), str::to_owned);
-        sessions.entry(session).or_default().push(Message {
+        let session = event["sessionId"].as_str().unwrap_or(name).to_owned();
+        let key = event["uuid"].as_str().map(str::to_owned);
+        let key = key.unwrap_or_else(|| format!("{session}:{number}"));
+        // What the program says in the model's place is no model's.
+        let model = message["model"].as_str();
+        let model = model.filter(|name| *name != "<synthetic>");
+        self.sessions.entry(session).or_default().push(Message {
             by,
             key,
             text,
             thinking,
-            at: moment(&value["timestamp"]),
-            // What the program says in the model's place is no model's.
-            model: message["model"]
-                .as_str()
-                .filter(|name| *name != "<synthetic>")
-                .map(str::to_owned),
+            at: moment(&event["timestamp"]),
+            model: model.map(str::to_owned),
             ..Message::default()
         });
-        Ok(())
-    })?;
-    for (key, messages) in sessions {
-        let created = messages.iter().find_map(|message| message.at);
-        let paired = pair(messages);
-        leave_out("unanswered_prompts", paired.unanswered, take)?;
-        leave_out("answers_without_prompt", paired.unasked, take)?;
-        if !paired.turns.is_empty() {
-            take(Item::Session(Session {
-                key,
-                title: title.clone(),
-                created,
-                turns: paired.turns,
-                ..Session::default()
-            }))?;
+    }
+
+    fn tell(mut self, take: &mut Take<'_>) -> Result<()> {
+        for (key, messages) in self.sessions {
+            let created = messages.iter().find_map(|message| message.at);
+            let turns = pair(messages).turns(&mut self.left_out);
+            if !turns.is_empty() {
+                take(Item::Session(Session {
+                    key,
+                    title: self.title.clone(),
+                    created,
+                    turns,
+                    ..Session::default()
+                }))?;
+            }
         }
+        self.left_out.tell(take)
     }
-    for (what, count) in left_out {
-        leave_out(what, count, take)?;
-    }
-    Ok(())
 }
 
 /// Returns what was thought, of a message whose content has it among its parts.

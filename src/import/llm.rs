@@ -5,16 +5,16 @@
 //!
 //! Fragments are part of the prompt. Tools and attachments are counted and left out.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use chrono::{DateTime, NaiveDateTime};
-use rusqlite::Connection;
+use rusqlite::{Connection, Row, Statement};
 use serde_json::Value;
 
 use super::messages::{Message, Speaker, pair};
 use super::sqlite::{self, Database, number, text, unreadable};
-use super::{Item, Session, Take, leave_out};
+use super::{Item, LeftOut, Session, Take};
 use crate::error::Result;
 use crate::session::event::{Timestamp, Usage};
 
@@ -38,60 +38,76 @@ pub fn read(database: &Database, path: &Path, take: &mut Take<'_>) -> Result<()>
             told(session, take)?;
         }
     }
-    for (table, what) in LEFT_OUT {
+    let mut left_out = LeftOut::default();
+    for table in LEFT_OUT {
         if database.has(table, "id").map_err(fail)? {
             let count = format!("SELECT count(*) FROM {table}");
-            let count: i64 = database
-                .connection
-                .query_row(&count, [], |row| row.get(0))
-                .map_err(fail)?;
-            leave_out(what, count.unsigned_abs(), take)?;
+            let count = database.connection.query_row(&count, [], |row| row.get(0));
+            left_out.add(table, count.map(i64::unsigned_abs).map_err(fail)?);
         }
     }
-    Ok(())
+    left_out.tell(take)
 }
 
-/// Tables of what has no place in a session.
-const LEFT_OUT: [(&str, &str); 3] = [
-    ("tool_calls", "tool_calls"),
-    ("tool_results", "tool_results"),
-    ("attachments", "attachments"),
-];
+/// Tables of what has no place in a session, which have the names by which that is told.
+const LEFT_OUT: [&str; 3] = ["tool_calls", "tool_results", "attachments"];
 
 /// A conversation before its messages are turns.
+#[derive(Default)]
 struct Said {
     session: Session,
     messages: Vec<Message>,
-    tools: u64,
+    left_out: LeftOut,
 }
 
-fn told(said: Said, take: &mut Take<'_>) -> Result<()> {
-    let paired = pair(said.messages);
-    leave_out("unanswered_prompts", paired.unanswered, take)?;
-    leave_out("answers_without_prompt", paired.unasked, take)?;
-    leave_out("tool_messages", said.tools, take)?;
-    if paired.turns.is_empty() {
+fn told(mut said: Said, take: &mut Take<'_>) -> Result<()> {
+    let turns = pair(said.messages).turns(&mut said.left_out);
+    said.left_out.tell(take)?;
+    if turns.is_empty() {
         return take(Item::Skipped {
             what: format!("conversation {}", said.session.key),
             why: "nothing in it was answered".to_owned(),
         });
     }
     take(Item::Session(Session {
-        turns: paired.turns,
+        turns,
         ..said.session
     }))
 }
 
 /// Returns the rows of the older generation by conversation, those left out that `turns` has too.
 fn responses(database: &Database, has_turns: bool) -> rusqlite::Result<Vec<Said>> {
-    let connection = &database.connection;
+    let mut statement = database
+        .connection
+        .prepare(&query_of_responses(database, has_turns)?)?;
+    let mut fragments = Fragments::open(database)?;
+    let mut rows = statement.query([])?;
+    let mut found: Vec<Said> = Vec::new();
+    while let Some(row) = rows.next()? {
+        let key = text(row, "conversation").unwrap_or_default();
+        let mut said = match found.pop() {
+            Some(said) if said.session.key == key => said,
+            before => {
+                found.extend(before);
+                begun(row, key)
+            }
+        };
+        let system = text(row, "system").filter(|text| !text.is_empty());
+        said.session.system = said.session.system.or(system);
+        said.messages.extend(asked(row, fragments.of(row)?));
+        said.messages.extend(answered(row));
+        found.push(said);
+    }
+    Ok(found)
+}
+
+fn query_of_responses(database: &Database, has_turns: bool) -> rusqlite::Result<String> {
     let only = if has_turns {
         "WHERE r.id NOT IN (SELECT id FROM turns)"
     } else {
         ""
     };
-    let has_names = database.has("conversations", "name")?;
-    let (name, join) = if has_names {
+    let (name, join) = if database.has("conversations", "name")? {
         (
             "c.name",
             "LEFT JOIN conversations c ON c.id = r.conversation_id",
@@ -99,79 +115,79 @@ fn responses(database: &Database, has_turns: bool) -> rusqlite::Result<Vec<Said>
     } else {
         ("NULL", "")
     };
-    let query = format!(
+    Ok(format!(
         "SELECT r.*, {name} AS conversation_name, coalesce(r.conversation_id, r.id) AS conversation \
          FROM responses r {join} {only} ORDER BY conversation, r.rowid"
-    );
-    let fragments = if database.has("prompt_fragments", "response_id")? {
-        Some(connection.prepare(
-            "SELECT f.content FROM prompt_fragments p JOIN fragments f ON f.id = p.fragment_id \
-             WHERE p.response_id = ?1 ORDER BY p.\"order\"",
-        )?)
-    } else {
-        None
-    };
-    let mut fragments = fragments;
-    let mut statement = connection.prepare(&query)?;
-    let mut rows = statement.query([])?;
-    let mut found: Vec<Said> = Vec::new();
-    while let Some(row) = rows.next()? {
-        let key = text(row, "conversation").unwrap_or_default();
-        let id = text(row, "id").unwrap_or_default();
-        let at = text(row, "datetime_utc").and_then(|at| utc(&at));
-        if found.last().is_none_or(|said| said.session.key != key) {
-            found.push(Said {
-                session: Session {
-                    key,
-                    title: text(row, "conversation_name"),
-                    created: at,
-                    ..Session::default()
-                },
-                messages: Vec::new(),
-                tools: 0,
-            });
-        }
-        let Some(said) = found.last_mut() else {
-            continue;
-        };
-        said.session.system = said
-            .session
-            .system
-            .take()
-            .or(text(row, "system").filter(|text| !text.is_empty()));
-        let mut prompt = Vec::new();
-        if let Some(fragments) = &mut fragments {
-            let texts = fragments.query_map([&id], |row| row.get::<_, String>(0))?;
-            prompt = texts.collect::<rusqlite::Result<_>>()?;
-        }
-        prompt.extend(text(row, "prompt").filter(|text| !text.is_empty()));
-        if !prompt.is_empty() {
-            said.messages.push(Message {
-                by: Speaker::User,
-                text: prompt.join("\n"),
-                at,
-                ..Message::default()
-            });
-        }
-        let response = text(row, "response").unwrap_or_default();
-        if response.is_empty() {
-            // It only called a tool, or was cut off.
-            continue;
-        }
-        said.messages.push(Message {
-            by: Speaker::Assistant,
-            key: id,
-            text: response,
-            thinking: text(row, "reasoning").filter(|text| !text.is_empty()),
-            at,
-            model: text(row, "resolved_model").or(text(row, "model")),
-            usage: usage(row),
-        });
-    }
-    Ok(found)
+    ))
 }
 
-fn usage(row: &rusqlite::Row<'_>) -> Usage {
+/// Returns the conversation a row is the first of.
+fn begun(row: &Row<'_>, key: String) -> Said {
+    Said {
+        session: Session {
+            key,
+            title: text(row, "conversation_name"),
+            created: moment(row),
+            ..Session::default()
+        },
+        ..Said::default()
+    }
+}
+
+fn asked(row: &Row<'_>, mut prompt: Vec<String>) -> Option<Message> {
+    prompt.extend(text(row, "prompt").filter(|text| !text.is_empty()));
+    let message = Message {
+        by: Speaker::User,
+        text: prompt.join("\n"),
+        at: moment(row),
+        ..Message::default()
+    };
+    (!prompt.is_empty()).then_some(message)
+}
+
+/// Returns the answer; `None` where the model only called a tool, or was cut off.
+fn answered(row: &Row<'_>) -> Option<Message> {
+    Some(Message {
+        by: Speaker::Assistant,
+        key: text(row, "id").unwrap_or_default(),
+        text: text(row, "response").filter(|text| !text.is_empty())?,
+        thinking: text(row, "reasoning").filter(|text| !text.is_empty()),
+        at: moment(row),
+        model: model(row),
+        usage: usage(row),
+    })
+}
+
+/// The pieces that prompts of the older generation are made of, where there are any.
+struct Fragments<'a>(Option<Statement<'a>>);
+
+impl<'a> Fragments<'a> {
+    fn open(database: &'a Database) -> rusqlite::Result<Self> {
+        let query = "SELECT f.content FROM prompt_fragments p JOIN fragments f ON f.id = p.fragment_id \
+                     WHERE p.response_id = ?1 ORDER BY p.\"order\"";
+        let is_there = database.has("prompt_fragments", "response_id")?;
+        let statement = is_there.then(|| database.connection.prepare(query));
+        Ok(Self(statement.transpose()?))
+    }
+
+    fn of(&mut self, row: &Row<'_>) -> rusqlite::Result<Vec<String>> {
+        let Some(statement) = &mut self.0 else {
+            return Ok(Vec::new());
+        };
+        let id = text(row, "id").unwrap_or_default();
+        statement.query_map([id], |row| row.get(0))?.collect()
+    }
+}
+
+fn moment(row: &Row<'_>) -> Option<Timestamp> {
+    text(row, "datetime_utc").and_then(|at| utc(&at))
+}
+
+fn model(row: &Row<'_>) -> Option<String> {
+    text(row, "resolved_model").or(text(row, "model"))
+}
+
+fn usage(row: &Row<'_>) -> Usage {
     Usage {
         prompt_eval_count: number(row, "input_tokens"),
         eval_count: number(row, "output_tokens"),
@@ -208,8 +224,8 @@ impl<'a> Threads<'a> {
                 .push(Call {
                     id: text(row, "id").unwrap_or_default(),
                     thread: text(row, "thread_id").unwrap_or_default(),
-                    at: text(row, "datetime_utc").and_then(|at| utc(&at)),
-                    model: text(row, "resolved_model").or(text(row, "model")),
+                    at: moment(row),
+                    model: model(row),
                     usage: usage(row),
                 });
         }
@@ -226,7 +242,7 @@ impl<'a> Threads<'a> {
             let session = Session {
                 key: text(row, "id").unwrap_or_default(),
                 title: text(row, "name"),
-                created: text(row, "datetime_utc").and_then(|at| utc(&at)),
+                created: moment(row),
                 forked_from: text(row, "forked_from"),
                 ..Session::default()
             };
@@ -236,69 +252,67 @@ impl<'a> Threads<'a> {
     }
 
     /// Reads what was said in a thread, from its end back to the beginning of the tree.
-    fn thread(&self, mut session: Session, tip: Option<String>) -> rusqlite::Result<Said> {
+    fn thread(&self, session: Session, tip: Option<String>) -> rusqlite::Result<Said> {
         let mut message = self
             .connection
             .prepare_cached("SELECT parent_hash, role FROM messages WHERE hash = ?1")?;
-        let mut messages = Vec::new();
-        let mut tools = 0;
-        let mut next = tip;
-        let mut seen = std::collections::HashSet::new();
+        let mut found = Said {
+            session,
+            ..Said::default()
+        };
+        let (mut next, mut seen) = (tip, HashSet::new());
         while let Some(hash) = next.take().filter(|hash| seen.insert(hash.clone())) {
-            let Some((parent, role)) = optional(message.query_row([&hash], |row| {
-                Ok((
-                    text(row, "parent_hash"),
-                    text(row, "role").unwrap_or_default(),
-                ))
-            }))?
-            else {
+            let found_at = optional(message.query_row([&hash], |row| {
+                Ok((text(row, "parent_hash"), text(row, "role")))
+            }))?;
+            let Some((parent, role)) = found_at else {
                 break;
             };
             next = parent;
             let (said, thinking) = self.parts(&hash)?;
-            let by = match role.as_str() {
-                "user" => Speaker::User,
-                "assistant" => Speaker::Assistant,
-                "system" => {
-                    session.system = Some(said).filter(|text| !text.is_empty());
-                    continue;
-                }
-                _ => {
-                    tools += 1;
-                    continue;
-                }
-            };
-            if said.is_empty() {
-                continue;
+            match role.as_deref() {
+                Some("system") => found.session.system = Some(said).filter(|text| !text.is_empty()),
+                Some("user" | "assistant") if said.is_empty() => {}
+                // A question is known by its answer.
+                Some("user") => found.messages.push(Message {
+                    by: Speaker::User,
+                    text: said,
+                    thinking,
+                    ..Message::default()
+                }),
+                Some("assistant") => found.messages.push(Message {
+                    text: said,
+                    thinking,
+                    ..self.answer(hash, &found.session.key)
+                }),
+                _ => found.left_out.count("tool_messages"),
             }
-            let call = self.calls.get(&hash).filter(|_| by == Speaker::Assistant);
-            let call = call.and_then(|calls| {
-                calls
-                    .iter()
-                    .find(|call| call.thread == session.key)
-                    .or(calls.first())
-            });
-            messages.push(Message {
-                by,
-                key: match call {
-                    Some(call) => call.id.clone(),
-                    // A question is known by its answer, and an answer that no call made by its text.
-                    None if by == Speaker::User => String::new(),
-                    None => hash,
-                },
-                text: said,
-                thinking,
-                at: call.and_then(|call| call.at),
-                model: call.and_then(|call| call.model.clone()),
-                usage: call.map(|call| call.usage.clone()).unwrap_or_default(),
-            });
         }
-        messages.reverse();
-        Ok(Said {
-            session,
-            messages,
-            tools,
-        })
+        found.messages.reverse();
+        Ok(found)
+    }
+
+    /// Returns an answer without its text: what is known of the call that made it, the one in this
+    /// thread where several ended with it. One that no call made is known by what was said.
+    fn answer(&self, hash: String, thread: &str) -> Message {
+        let calls = self.calls.get(&hash).map_or(&[][..], Vec::as_slice);
+        let call = calls.iter().find(|call| call.thread == thread);
+        let by = Speaker::Assistant;
+        match call.or(calls.first()) {
+            Some(call) => Message {
+                by,
+                key: call.id.clone(),
+                at: call.at,
+                model: call.model.clone(),
+                usage: call.usage.clone(),
+                ..Message::default()
+            },
+            None => Message {
+                by,
+                key: hash,
+                ..Message::default()
+            },
+        }
     }
 
     /// Returns the text of a message and what was thought before it.

@@ -1,7 +1,7 @@
 //! From messages, as other programs keep them, to turns: a turn is a question with its answer, and
 //! others keep what was never answered, or answered twice.
 
-use super::Turn;
+use super::{LeftOut, Turn};
 use crate::session::event::{Timestamp, Usage};
 
 /// Who said something.
@@ -42,6 +42,16 @@ pub struct Paired {
     pub unanswered: u64,
     /// Answers at the beginning that have no question.
     pub unasked: u64,
+}
+
+impl Paired {
+    /// Returns the turns, and counts what has no counterpart.
+    #[must_use]
+    pub fn turns(self, left_out: &mut LeftOut) -> Vec<Turn> {
+        left_out.add("unanswered_prompts", self.unanswered);
+        left_out.add("answers_without_prompt", self.unasked);
+        self.turns
+    }
 }
 
 /// Makes turns of messages in the order they were said. What one says in several messages is one

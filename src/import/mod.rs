@@ -156,13 +156,30 @@ pub fn places_of_the_python_tool(home: Option<&Path>, app_data: Option<&Path>) -
     in_home.into_iter().flatten().chain(in_app_data).collect()
 }
 
-/// Says that something is left out, if there is any of it.
-///
-/// # Errors
-/// What `take` says.
-pub fn leave_out(what: &'static str, count: u64, take: &mut Take<'_>) -> Result<()> {
-    if count == 0 {
-        return Ok(());
+/// Parts of conversations that have no place in a session, counted by what they are.
+#[derive(Debug, Default)]
+pub struct LeftOut(BTreeMap<&'static str, u64>);
+
+impl LeftOut {
+    /// Counts one.
+    pub fn count(&mut self, what: &'static str) {
+        self.add(what, 1);
     }
-    take(Item::LeftOut { what, count })
+
+    /// Counts several.
+    pub fn add(&mut self, what: &'static str, count: u64) {
+        *self.0.entry(what).or_default() += count;
+    }
+
+    /// Says what there is.
+    ///
+    /// # Errors
+    /// What `take` says.
+    pub fn tell(self, take: &mut Take<'_>) -> Result<()> {
+        let there = self.0.into_iter().filter(|(_, count)| *count > 0);
+        for (what, count) in there {
+            take(Item::LeftOut { what, count })?;
+        }
+        Ok(())
+    }
 }

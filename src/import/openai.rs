@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::lines::{each_object, skipped, text_of};
 use super::messages::{Message, Speaker, pair};
-use super::{Item, Session, Take, leave_out};
+use super::{Item, LeftOut, Session, Take};
 use crate::digest::sha256;
 use crate::error::Result;
 
@@ -22,11 +22,12 @@ pub fn read(source: &mut dyn BufRead, name: &str, take: &mut Take<'_>) -> Result
         };
         let key = key_of(&value);
         let mut system = None;
-        let (mut parts, mut tools) = (0, 0);
+        let mut left_out = LeftOut::default();
         let mut said = Vec::new();
         for (n, message) in messages.iter().enumerate() {
-            tools += message["tool_calls"].as_array().map_or(0, Vec::len) as u64;
-            let text = text_of(&message["content"], |_| parts += 1);
+            let calls = message["tool_calls"].as_array().map_or(0, Vec::len);
+            left_out.add("tool_messages", calls as u64);
+            let text = text_of(&message["content"], |_| left_out.count("other_content"));
             let by = match message["role"].as_str() {
                 Some("user") => Speaker::User,
                 // A message that only calls a tool says nothing.
@@ -39,7 +40,7 @@ pub fn read(source: &mut dyn BufRead, name: &str, take: &mut Take<'_>) -> Result
                     continue;
                 }
                 _ => {
-                    tools += 1;
+                    left_out.count("tool_messages");
                     continue;
                 }
             };
@@ -50,19 +51,16 @@ pub fn read(source: &mut dyn BufRead, name: &str, take: &mut Take<'_>) -> Result
                 ..Message::default()
             });
         }
-        let paired = pair(said);
-        leave_out("unanswered_prompts", paired.unanswered, take)?;
-        leave_out("answers_without_prompt", paired.unasked, take)?;
-        leave_out("tool_messages", tools, take)?;
-        leave_out("other_content", parts, take)?;
-        if paired.turns.is_empty() {
+        let turns = pair(said).turns(&mut left_out);
+        left_out.tell(take)?;
+        if turns.is_empty() {
             return take(skipped(name, number, "nothing in it was answered"));
         }
         take(Item::Session(Session {
             key,
             system,
             model: value["model"].as_str().map(str::to_owned),
-            turns: paired.turns,
+            turns,
             ..Session::default()
         }))
     })

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::messages::{Message, Speaker, pair};
 use super::sqlite::{Database, number, text, unreadable};
-use super::{Item, Session, Take, leave_out};
+use super::{Item, LeftOut, Session, Take};
 use crate::error::Result;
 use crate::session::event::Timestamp;
 
@@ -78,7 +78,7 @@ fn history(key: String, session: Session, json: Option<String>, take: &mut Take<
     if messages.is_empty() {
         return take(skip("nothing was said in it".to_owned()));
     }
-    let mut damaged = 0;
+    let mut left_out = LeftOut::default();
     let said: Vec<Message> = messages
         .iter()
         .filter_map(|message| {
@@ -88,20 +88,18 @@ fn history(key: String, session: Session, json: Option<String>, take: &mut Take<
                 _ => None,
             };
             let said = by.zip(message["content"].as_str());
-            damaged += u64::from(said.is_none());
+            left_out.add("damaged_messages", u64::from(said.is_none()));
             said.map(|(by, text)| of(by, text, &message["timestamp"]))
         })
         .collect();
-    let mut paired = pair(said);
-    leave_out("damaged_messages", damaged, take)?;
-    leave_out("unanswered_prompts", paired.unanswered, take)?;
-    leave_out("answers_without_prompt", paired.unasked, take)?;
-    if paired.turns.is_empty() {
+    let mut turns = pair(said).turns(&mut left_out);
+    left_out.tell(take)?;
+    if turns.is_empty() {
         return take(skip("nothing in it was answered".to_owned()));
     }
     // The tool gives its messages no ids. What was said when is all that tells one from another.
     let mut seen = std::collections::HashMap::new();
-    for turn in &mut paired.turns {
+    for turn in &mut turns {
         let said = format!("{}\0{}\0{}", turn.key, turn.prompt, turn.response);
         let times: &mut u64 = seen.entry(said.clone()).or_default();
         turn.key = format!("{key}\0{times}\0{said}");
@@ -109,7 +107,7 @@ fn history(key: String, session: Session, json: Option<String>, take: &mut Take<
     }
     take(Item::Session(Session {
         key,
-        turns: paired.turns,
+        turns,
         ..session
     }))
 }
