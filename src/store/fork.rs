@@ -9,8 +9,9 @@ use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::blobs::is_blob_name;
+use super::no_turn;
 use crate::clock;
-use crate::error::{Code, Error, Result};
+use crate::error::Result;
 use crate::session::event::{Body, Event, ForkedFrom, Header, Settings, VERSION};
 use crate::session::fold::{Entry, Session, fold, one_of_each};
 use crate::session::id::{EventId, SessionId};
@@ -98,12 +99,7 @@ fn last_turn(
     match at {
         None => Ok(turns.next()),
         Some(at) if turns.any(|turn| turn == at) => Ok(Some(at)),
-        Some(at) => Err(Error::new(
-            Code::SessionNotFound,
-            format!("the session has no turn {at}"),
-        )
-        .hint("session show lists the turns there are")
-        .session(parent)),
+        Some(at) => Err(no_turn(at, parent)),
     }
 }
 

@@ -536,6 +536,17 @@ fn only_one(fragment: &SessionRef, mut ids: Vec<SessionId>) -> Result<SessionId>
     }
 }
 
+/// The error of a turn that is not in a session.
+#[must_use]
+pub fn no_turn(turn: EventId, session: SessionId) -> Error {
+    Error::new(
+        Code::SessionNotFound,
+        format!("the session has no turn {turn}"),
+    )
+    .hint("session show lists the turns there are")
+    .session(session)
+}
+
 /// Returns the error for an id that names nothing.
 pub fn not_found(reference: impl fmt::Display) -> Error {
     let reference = reference.to_string();

@@ -10,7 +10,7 @@ use std::io::{self, Write};
 use super::append::{append, write_whole};
 use super::dir::{Access, Dir, Doing};
 use super::layout::{BLOBS, LOG};
-use super::open_or_make_dir;
+use super::making::open_or_make_dir;
 use super::read::{open_session, scan_logs};
 use super::whole::{put, put_dir};
 use crate::error::Result;

@@ -14,11 +14,12 @@ use std::path::Path;
 use super::append::{append, write_whole};
 use super::dir::{Access, Dir, Doing};
 use super::layout::{BLOBS, LOG, SESSIONS};
-use super::lock::LockFile;
+use super::making::open_or_make_dir;
 use super::purge::receipts;
 use super::read::{decode_logs, open_session};
 use super::whole::{put, put_dir};
-use super::{FileWritable, ids_in, import, open_or_make_dir};
+use super::writable::FileWritable;
+use super::{ids_in, import};
 use crate::digest::sha256_of_all_in;
 use crate::error::{Code, Error, Result};
 use crate::session::id::{EventId, SessionId};
@@ -260,14 +261,8 @@ impl Session<'_> {
     /// Adds what is missing, seen again under the session's lock. Returns how many events that is,
     /// and the blobs that are damaged over there; `None` where it was purged meanwhile.
     fn add(&self, theirs: &Theirs, include_purged: bool) -> Result<Option<(u64, Vec<String>)>> {
-        let FileWritable {
-            store,
-            locks,
-            patience,
-            ..
-        } = self.writable;
-        let lock = LockFile::open(locks, self.id)?.lock(locks, *patience)?;
-        let dir = open_session(&store.sessions, self.id)?;
+        let lock = self.writable.lock(self.id)?;
+        let dir = open_session(&self.writable.store.sessions, self.id)?;
         let Missing { added, lines } = missing(dir.as_ref(), self.id, &theirs.lines)?;
         let Some(dir) = dir else {
             if !include_purged && self.writable.is_purged(self.id)? {

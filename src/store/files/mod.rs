@@ -26,6 +26,7 @@ pub mod layout;
 mod lines;
 mod lock;
 mod log;
+mod making;
 pub(super) mod merge;
 mod models;
 mod purge;
@@ -37,29 +38,26 @@ mod sweep;
 mod tail;
 mod verify;
 mod whole;
+mod writable;
 
 pub use dir::{Access, Dir, Doing, Trust};
 pub(super) use dir::{check_owner, open_own};
+pub(super) use making::open_or_make_dir;
 pub(super) use sweep::sweep_temporary;
 pub use whole::temporary_name;
 pub(super) use whole::{put, put_new};
 
-use std::cell::RefCell;
-use std::collections::BTreeSet;
-use std::io::{self, Read, Write};
+use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
 
-use append::FileAppending;
 use follow::FileFollower;
-use layout::{CACHE, DAMAGED, GITATTRIBUTES, GITIGNORE, INDEX, LOCKS, OPEN, PURGED, SESSIONS};
-use lock::{LockFile, TenureLock};
-use sweep::sweep_trash;
+use layout::{DAMAGED, LOCKS, OPEN, SESSIONS};
+use making::{is_database, make_root};
+use writable::FileWritable;
 
-use super::append::{Appended, Writer};
-use super::compact::Compaction;
-use super::draft::{Draft, FoundDraft, OpenDraft, Rewritten};
+use super::draft::{FoundDraft, Rewritten};
 use super::figures::Figures;
 use super::follow::Follower;
 use super::fork::Fork;
@@ -67,20 +65,17 @@ use super::guard::{Guard, Taken};
 use super::history::History;
 use super::import::{Added, Incoming};
 use super::list::Listing;
-use super::merge::Merged;
 use super::models::Model;
 use super::purge::Receipt;
 use super::search::{Piece, Wanted};
 use super::snapshot::{Events, Extent, Snapshot};
 use super::verify::{Repaired, Report};
-use super::{Durability, New, Store, Tenure, Writable};
-use crate::clock;
+use super::{Store, Writable};
 use crate::error::{Code, Error, Result};
-use crate::platform::{FileKind, Stat, make_own_dir};
 use crate::progress::Progress;
 use crate::session::attachment::Blob;
 use crate::session::event::{Key, Timestamp};
-use crate::session::fold::{SaidTurn, Session};
+use crate::session::fold::SaidTurn;
 use crate::session::id::{EventId, SessionId};
 
 /// A store of files, open for reading.
@@ -150,19 +145,6 @@ impl FileStore {
     /// Opens the directory of a session; `None` where there is none.
     fn session(&self, id: SessionId) -> Result<Option<Dir>> {
         read::open_session(&self.sessions, id)
-    }
-
-    /// Opens what writing needs, making it when missing.
-    fn writable(&self, patience: Duration) -> Result<FileWritable<'_>> {
-        check_owner(&self.root)?;
-        check_owner(&self.sessions)?;
-        Ok(FileWritable {
-            store: self,
-            patience,
-            locks: open_or_make_dir(&self.root, LOCKS)?,
-            open: open_or_make_dir(&self.root, OPEN)?,
-            purged: RefCell::default(),
-        })
     }
 }
 
@@ -247,7 +229,7 @@ impl Store for FileStore {
 
     /// Refuses a store that belongs to another user, or to which others may write.
     fn for_writing(&self, patience: Duration) -> Result<Box<dyn Writable + '_>> {
-        Ok(Box::new(self.writable(patience)?))
+        Ok(Box::new(FileWritable::of(self, patience)?))
     }
 
     fn has_name(&self, id: SessionId) -> Result<bool> {
@@ -349,188 +331,6 @@ impl Store for FileStore {
     }
 }
 
-/// A store of files, open for writing.
-#[derive(Debug)]
-struct FileWritable<'a> {
-    store: &'a FileStore,
-    patience: Duration,
-    locks: Dir,
-    open: Dir,
-    purged: RefCell<purge::Seen>,
-}
-
-impl FileWritable<'_> {
-    /// Tells whether a session, which is locked and not there, was purged.
-    fn is_purged(&self, id: SessionId) -> Result<bool> {
-        self.purged.borrow_mut().has(&self.store.root, id)
-    }
-
-    fn lock(&self, id: SessionId) -> Result<lock::WriteLock> {
-        LockFile::open(&self.locks, id)?.lock(&self.locks, self.patience)
-    }
-
-    /// Repairs the logs of a session, or what stands in the place of its directory.
-    ///
-    /// # Errors
-    /// `store_*`; `store_locked` after the longest wait. What was repaired until then stays so.
-    fn repair(&self, id: SessionId) -> Result<Vec<Repaired>> {
-        let sessions = &self.store.sessions;
-        let held = self.lock(id)?;
-        let name = id.to_string();
-        let is_dir = |stat: Stat| stat.kind == FileKind::Directory;
-        if sessions.stat(&name).is_ok_and(|stat| !is_dir(stat)) {
-            return Ok(vec![repair::session_name(sessions, id, &held)?]);
-        }
-        repair::session(sessions, id, &held)
-    }
-
-    /// Repairs the receipts, with every session locked.
-    ///
-    /// # Errors
-    /// As [`FileWritable::repair`].
-    fn repair_receipts(&self) -> Result<Vec<Repaired>> {
-        let lock =
-            |stripe| LockFile::of_stripe(&self.locks, stripe)?.lock(&self.locks, self.patience);
-        let held = (0..=u8::MAX).map(lock).collect::<Result<Vec<_>>>()?;
-        repair::receipts(&self.store.root, &held)
-    }
-}
-
-impl Writable for FileWritable<'_> {
-    fn store(&self) -> &dyn Store {
-        self.store
-    }
-
-    fn writer(&self, id: SessionId) -> Result<Writer<'_>> {
-        let Self {
-            store,
-            locks,
-            patience,
-            ..
-        } = self;
-        let prepared = FileAppending::prepare(&store.sessions, locks, *patience, id)?;
-        Ok(Writer::new(id, Box::new(prepared)))
-    }
-
-    fn create(&self, new: New<'_>) -> Result<Appended> {
-        match new.begins_with {
-            Some(fork) => fork::create(&self.store.sessions, fork, new),
-            None => append::create(&self.store.sessions, new),
-        }
-    }
-
-    fn draft(&self, draft: Draft) -> Result<OpenDraft<'_>> {
-        draft::create(&self.open, draft)
-    }
-
-    fn take_over_draft(&self, id: EventId) -> Result<Option<OpenDraft<'_>>> {
-        draft::take_over(&self.open, id)
-    }
-
-    fn remove_draft(&self, id: EventId) -> Result<()> {
-        draft::remove(&self.open, id)
-    }
-
-    fn add(&self, id: SessionId, incoming: Incoming<'_>, include_purged: bool) -> Result<Added> {
-        let _held = self.lock(id)?;
-        let stays_out = || Ok(!include_purged && self.is_purged(id)?);
-        import::add(&self.store.sessions, id, incoming, stays_out)
-    }
-
-    fn sync_added(&self, ids: &BTreeSet<SessionId>) -> Result<()> {
-        import::sync_added(&self.store.sessions, ids)
-    }
-
-    /// Under the lock of one of the sessions: whoever repairs the receipts holds all of them.
-    fn note_receipts(&self, receipts: &[Receipt]) -> Result<()> {
-        let Some(first) = receipts.first() else {
-            return Ok(());
-        };
-        let _held = self.lock(first.session)?;
-        let root = &self.store.root;
-        let written = purge::append_receipts(root, receipts);
-        written.doing("write the receipts to", root.path_of(PURGED))
-    }
-
-    /// Blobs are copied in pieces and not held.
-    fn merge(
-        &self,
-        copy: &merge::Copy,
-        include_purged: bool,
-        durability: Durability,
-    ) -> Result<Merged> {
-        merge::merge(self, copy, include_purged, durability)
-    }
-
-    /// Rewrites a session's logs as one.
-    fn compact(&self, id: SessionId, drop_pruned: bool) -> Result<Compaction> {
-        let lock = self.lock(id)?;
-        compact::compact(&self.store.sessions, id, drop_pruned, &lock)
-    }
-
-    fn purge(
-        &self,
-        id: SessionId,
-        why: &str,
-        goes: &dyn Fn(&Session) -> bool,
-    ) -> Result<Option<Receipt>> {
-        let FileStore { root, sessions, .. } = self.store;
-        let lock = self.lock(id)?;
-        purge::purge(root, sessions, id, why, lock, goes)
-    }
-
-    fn tenure(&self, name: &'static str, who: &str, held: Option<Tenure>) -> Result<Tenure> {
-        let is_of_this = |held: &Tenure| {
-            let lock = held.held::<TenureLock>();
-            lock.is_some_and(|lock| lock.is_of(&self.locks))
-        };
-        if let Some(held) = held.filter(is_of_this) {
-            return Ok(held);
-        }
-        Ok(Tenure::new(TenureLock::begin(&self.locks, name, who)?))
-    }
-
-    /// What has a temporary name.
-    fn sweep(&self) {
-        let FileStore { root, sessions, .. } = self.store;
-        let now = clock::now();
-        [root, sessions, &self.open]
-            .iter()
-            .for_each(|dir| sweep_temporary(dir, now));
-        sweep_trash(sessions);
-        guard::sweep(&self.locks);
-    }
-
-    /// Removes the index.
-    fn forget_index(&self) -> Result<()> {
-        let removed = match self.store.root.open_dir(CACHE) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-            opened => opened.and_then(|cache| cache.remove_file(INDEX)),
-        };
-        match removed {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-            removed => removed.doing("remove the index in", self.store.root.path_of(CACHE)),
-        }
-    }
-
-    fn remove_moved_aside(&self, id: SessionId) -> Result<Vec<String>> {
-        let names = self.store.moved_aside(id)?;
-        if names.is_empty() {
-            return Ok(names);
-        }
-        let session = id.to_string();
-        let sessions = &self.store.sessions;
-        let dir = sessions
-            .open_dir(&session)
-            .doing("open the session", sessions.path_of(&session))?;
-        for name in &names {
-            dir.remove_file(name).doing("remove", dir.path_of(name))?;
-        }
-        dir.sync().doing("sync", dir.path())?;
-        Ok(names)
-    }
-}
-
 /// Returns how many threads may read sessions at once; a disk answers no more than a few.
 fn threads() -> usize {
     const MOST: usize = 8;
@@ -551,79 +351,4 @@ fn ids_in(sessions: &Dir) -> Result<Vec<SessionId>> {
         .doing("list", sessions.path())?;
     ids.sort_unstable();
     Ok(ids)
-}
-
-/// Tells whether a regular file is an SQLite database, by the 16 bytes all of them begin with
-/// (<https://sqlite.org/fileformat.html>, section 1.3). A pipe is not waited for.
-fn is_database(path: &Path) -> bool {
-    let parent = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
-        return false;
-    };
-    let file = Dir::open(parent.unwrap_or(Path::new(".")))
-        .and_then(|dir| dir.open_file(name, Access::Read));
-    let mut start = [0; 16];
-    let read = file.and_then(|mut file| file.read_exact(&mut start));
-    read.is_ok() && start == *b"SQLite format 3\0"
-}
-
-pub(super) fn open_or_make_dir(root: &Dir, name: &str) -> Result<Dir> {
-    match root.open_dir(name) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            make_dir(root, name)?;
-            root.open_dir(name).doing("open", root.path_of(name))
-        }
-        opened => opened.doing("open", root.path_of(name)),
-    }
-}
-
-fn make_dir(parent: &Dir, name: &str) -> Result<()> {
-    match parent.make_dir(name) {
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        made => made.doing("make", parent.path_of(name)),
-    }
-}
-
-/// Makes an empty store, its parents with the user's usual permissions.
-fn make_root(path: &Path) -> Result<()> {
-    let parent = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    std::fs::create_dir_all(parent).doing("make", parent)?;
-    let parent = Dir::open(parent).doing("open", parent)?;
-    match make_own_dir(path) {
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-        made => made.doing("make", path)?,
-    }
-    let root = Dir::open(path).doing("open the store", path)?;
-    check_owner(&root)?;
-    // `sessions` last: a store that has it is whole.
-    make_text(&root, ".gitignore", GITIGNORE)?;
-    make_text(&root, ".gitattributes", GITATTRIBUTES)?;
-    make_dir(&root, SESSIONS)?;
-    let sessions = root
-        .open_dir_or_own_link(SESSIONS)
-        .doing("open the store", root.path_of(SESSIONS))?;
-    make_text(&sessions, ".gitattributes", GITATTRIBUTES)?;
-    for dir in [&sessions, &root, &parent] {
-        dir.sync().doing("sync", dir.path())?;
-    }
-    Ok(())
-}
-
-/// Makes a small file, unless there is one.
-fn make_text(dir: &Dir, name: &str, text: &str) -> Result<()> {
-    match dir.create_file(name) {
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        made => made
-            .and_then(|mut file| {
-                file.write_all(text.as_bytes())?;
-                // A name without its text would stay so: git would merge without it.
-                file.sync_data()
-            })
-            .doing("make", dir.path_of(name)),
-    }
 }

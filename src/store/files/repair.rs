@@ -20,6 +20,7 @@ use super::read::open_session;
 use super::replace::{insist_on, replace};
 use super::verify::{logs, outvoted, read_receipts, right_mode};
 use super::whole::fresh_id;
+use super::writable::FileWritable;
 use crate::clock;
 use crate::error::{Code, Error, Result};
 use crate::platform::ReadAt as _;
@@ -52,7 +53,7 @@ pub(super) fn mend(
         }
         report = store.verify(named, clock::now())?;
     }
-    let writable = store.writable(patience)?;
+    let writable = FileWritable::of(store, patience)?;
     let mut sessions: Vec<SessionId> = report
         .findings
         .iter()

@@ -27,9 +27,10 @@ use entry::{Entry, Stamp, Stamps, nanoseconds, nanoseconds_of, sealed, unsealed}
 
 use super::dir::{Access, Dir, Doing, check_owner};
 use super::layout::{CACHE, INDEX, TEMPORARY};
+use super::making::open_or_make_dir;
 use super::read::{open_session, read_summary};
 use super::whole::put;
-use super::{FileStore, open_or_make_dir, threads};
+use super::{FileStore, threads};
 use crate::clock;
 use crate::error::Result;
 use crate::json;
