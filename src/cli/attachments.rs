@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::help::{MODEL, PROMPT};
-use super::values::usage;
+use super::values::{no_address, path, usage};
 use super::{Config, Memory};
 use crate::error::Result;
 use crate::prompt::Source;
@@ -18,7 +18,7 @@ pub(super) struct Attachments {
     /// Attach an image: PNG, JPEG, WebP or GIF
     ///
     /// May be given several times.
-    #[arg(long, value_name = "PATH", help_heading = PROMPT)]
+    #[arg(long, value_name = "PATH", value_parser = path(), help_heading = PROMPT)]
     image: Vec<PathBuf>,
     /// Have the reply be JSON: json, or @FILE for a schema
     ///
@@ -99,6 +99,7 @@ impl Attachments {
 }
 
 fn format(text: &str) -> Result<Format> {
+    no_address(text.trim_start_matches('@'))?;
     match text.strip_prefix('@') {
         None if text == "json" => Ok(Format::Json),
         Some(path) if !path.is_empty() => Ok(Format::Schema(path.into())),
@@ -108,6 +109,7 @@ fn format(text: &str) -> Result<Format> {
 }
 
 fn tools(text: &str) -> Result<PathBuf> {
+    no_address(text.trim_start_matches('@'))?;
     text.strip_prefix('@')
         .filter(|path| !path.is_empty())
         .map(PathBuf::from)

@@ -9,7 +9,7 @@ use clap::Args;
 use regex::Regex;
 
 use super::help::{CHANGES, WHICH};
-use super::values::{TypedStrategy, age, context_tokens, session_ref, turn_address, usage};
+use super::values::{TypedStrategy, age, context_tokens, path, session_ref, turn_address, usage};
 use super::{Command, Selection};
 use crate::error::{Error, Result};
 use crate::prompt::Source;
@@ -144,6 +144,7 @@ pub(super) struct UpdateArgs {
     #[arg(
         long,
         value_name = "PATH",
+        value_parser = path(),
         conflicts_with = "system",
         help_heading = CHANGES
     )]
@@ -283,7 +284,7 @@ pub(super) struct RedactArgs {
     /// Read patterns from a file, one a line
     ///
     /// `-` is standard input. What is typed is seen by `ps`, and may be kept in the history of a shell.
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", value_parser = path())]
     pattern_file: Option<PathBuf>,
     /// The pattern is the text itself
     #[arg(long, short = 'F')]

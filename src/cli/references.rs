@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::Config;
 use super::help::PROMPT;
-use super::values::{no_address_but_a_path, usage};
+use super::values::{path, usage};
 use crate::error::Result;
 use crate::prompt::Rules;
 
@@ -19,10 +19,16 @@ pub(super) struct References {
     /// Include a file, as @PATH at the end of the prompt
     ///
     /// May be given several times.
-    #[arg(long, value_name = "PATH", help_heading = PROMPT)]
+    #[arg(long, value_name = "PATH", value_parser = path(), help_heading = PROMPT)]
     file_reference: Vec<PathBuf>,
     /// The directory that @ paths resolve under and cannot leave [default: .]
-    #[arg(long, value_name = "DIR", hide_short_help = true, help_heading = PROMPT)]
+    #[arg(
+        long,
+        value_name = "DIR",
+        value_parser = path(),
+        hide_short_help = true,
+        help_heading = PROMPT
+    )]
     repo_root: Option<PathBuf>,
     /// Most bytes that are read of each reference [default: 200000]
     #[arg(
@@ -61,10 +67,6 @@ impl References {
         if self.repo_root.as_ref().is_some_and(is_empty) {
             return Err(usage("--repo-root is empty"));
         }
-        let paths = self.file_reference.iter().chain(&self.repo_root);
-        paths
-            .map(PathBuf::as_path)
-            .try_for_each(no_address_but_a_path)?;
         let given = self.max_file_bytes.map(max_file_bytes).transpose();
         let given = given.map_err(|why| usage(format!("--max-file-bytes {why}")))?;
         Ok(Rules {

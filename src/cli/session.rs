@@ -14,8 +14,8 @@ use super::house::{RedactArgs, RetractArgs, UpdateArgs};
 use super::purge::Unused;
 use super::transfer::{TypedCopy, TypedExport, TypedImport};
 use super::values::{
-    TypedStrategy, context_tokens, duration, no_address_but_a_path, session_of, session_ref,
-    session_refs, source, turn_address, usage,
+    TypedStrategy, context_tokens, duration, path, session_of, session_ref, session_refs, source,
+    turn_address, usage,
 };
 use super::{Command, Env, Guarantees, Selection, Server};
 use crate::error::Result;
@@ -259,7 +259,7 @@ pub(super) struct Verify {
 #[derive(Debug, Args)]
 pub(super) struct Merge {
     /// The other copy: its root, or its directory `sessions`
-    #[arg(value_name = "DIR")]
+    #[arg(value_name = "DIR", value_parser = path())]
     dir: PathBuf,
     /// Bring back sessions that were purged here
     #[arg(long)]
@@ -268,7 +268,6 @@ pub(super) struct Merge {
 
 impl Merge {
     fn command(&self) -> Result<Command> {
-        no_address_but_a_path(&self.dir)?;
         Ok(Command::Merge {
             dir: self.dir.clone(),
             include_purged: self.include_purged,

@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use super::examples;
 use super::help::{MANAGEMENT, MODEL, PROMPT};
 use super::options::TypedOptions;
-use super::values::{TypedStrategy, context_tokens, session_ref, usage};
+use super::values::{TypedStrategy, context_tokens, no_address, path, session_ref, usage};
 use super::{Command, Memory};
 use crate::error::{Error, Result};
 use crate::prompt::Source;
@@ -122,7 +122,7 @@ pub(super) struct TypedSave {
     /// Read the system prompt from a file
     #[arg(
         long,
-        value_name = "PATH",
+        value_name = "PATH", value_parser = path(),
         conflicts_with = "system",
         help_heading = PROMPT
     )]
@@ -252,6 +252,7 @@ impl TypedSave {
 }
 
 fn template_name(text: &str, flag: &str) -> Result<TemplateName> {
+    no_address(text)?;
     text.parse().map_err(|why| {
         let shown: String = text.chars().take(80).collect();
         usage(format!("{flag} is no name of a template: {shown:?}")).hint(why)

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::help::WHICH;
-use super::values::{no_address_but_a_path, session_refs, usage};
+use super::values::{path, session_refs, usage};
 use super::{Command, Env, Selection};
 use crate::error::Result;
 use crate::import::Kind;
@@ -88,13 +88,12 @@ pub(super) struct TypedExport {
     /// Write to this file, or into this directory
     ///
     /// A directory gets a file for each session; a path that ends in a slash is one. [default: standard output]
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", value_parser = path())]
     out: Option<PathBuf>,
 }
 
 impl TypedExport {
     pub(super) fn command(&self) -> Result<Command> {
-        self.out.as_deref().map_or(Ok(()), no_address_but_a_path)?;
         Ok(Command::Export(Export {
             sessions: if self.all {
                 Selection::All
@@ -132,7 +131,7 @@ pub(super) struct TypedImport {
     /// A file, a directory of files, or `-` for standard input
     ///
     /// With --from python it may be left out: the database is looked for where the tool kept it.
-    #[arg(value_name = "SOURCE", required_unless_present = "from")]
+    #[arg(value_name = "SOURCE", value_parser = path(), required_unless_present = "from")]
     source: Option<PathBuf>,
     /// What it is [default: judged by its content]
     ///
@@ -158,9 +157,6 @@ impl TypedImport {
             return Err(usage("there is no SOURCE to import")
                 .hint("only the database of the Python tool is found by itself: --from python"));
         }
-        self.source
-            .as_deref()
-            .map_or(Ok(()), no_address_but_a_path)?;
         let defaults = env.defaults()?;
         Ok(Command::Import(Import {
             source: self.source.clone(),

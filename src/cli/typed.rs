@@ -18,7 +18,9 @@ use super::purge::CleanupArgs;
 use super::references::References;
 use super::session::Verb;
 use super::templates::{self, TypedBegin};
-use super::values::{DAY, TypedStrategy, context_tokens, duration, session_ref, source, usage};
+use super::values::{
+    DAY, TypedStrategy, context_tokens, duration, path, session_ref, source, usage,
+};
 use super::{
     Command, Env, Invocation, ListWanted, Memory, Output, Part, Purge, Server, ShowWanted, Turn,
 };
@@ -64,6 +66,7 @@ pub struct Typed {
     #[arg(
         long,
         value_name = "PATH",
+        value_parser = path(),
         conflicts_with = "prompt",
         hide_short_help = true,
         help_heading = PROMPT
@@ -83,6 +86,7 @@ pub struct Typed {
     #[arg(
         long,
         value_name = "PATH",
+        value_parser = path(),
         conflicts_with = "system",
         hide_short_help = true,
         help_heading = PROMPT

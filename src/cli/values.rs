@@ -1,9 +1,10 @@
 //! What is typed in more than one place: sessions and turns, lengths of time, numbers of tokens.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use clap::builder::{PathBufValueParser, TypedValueParser};
 
 use crate::error::{Code, Error, Result};
 use crate::session::event::Strategy;
@@ -99,9 +100,12 @@ pub(super) fn no_address(text: &str) -> Result<()> {
     Ok(())
 }
 
-/// As [`no_address`], for a file or a directory.
-pub(super) fn no_address_but_a_path(path: &Path) -> Result<()> {
-    no_address(&path.to_string_lossy())
+/// Reads the path of a file or a directory; the same holds of it as of [`no_address`].
+pub(super) fn path() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(|path| match is_meant(&path.to_string_lossy()) {
+        false => Ok(path),
+        true => Err("that is the address of a database"),
+    })
 }
 
 pub(super) fn misplaced_address() -> Error {

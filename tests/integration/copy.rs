@@ -86,6 +86,18 @@ const MISPLACED: &[&[&str]] = &[
     &["--prompt", "hi", "--expect-turn", "ADDRESS"],
     &["--prompt", "hi", "--max-context-tokens", "ADDRESS"],
     &["--list-sessions", "--purge", "ADDRESS"],
+    &["--prompt-file", "ADDRESS"],
+    &["--prompt", "hi", "--system-file", "ADDRESS"],
+    &["--prompt", "hi", "--image", "ADDRESS"],
+    &["--prompt", "hi", "--file-reference", "ADDRESS"],
+    &["--prompt", "hi", "--format", "ADDRESS"],
+    &["--prompt", "hi", "--tools", "ADDRESS"],
+    &["--prompt", "hi", "--template", "ADDRESS"],
+    &["session", "redact", "--all", "--pattern-file", "ADDRESS"],
+    &["session", "update", "--all", "--system-file", "ADDRESS"],
+    &["template", "show", "ADDRESS"],
+    &["template", "save", "ADDRESS", "--system", "s"],
+    &["template", "save", "mine", "--system-file", "ADDRESS"],
 ];
 
 #[test]
