@@ -1,6 +1,7 @@
 //! The exact request that was sent for a past turn, put together again from the log.
 
 use super::messages::{Images, messages, parts};
+use super::named;
 use super::recall::recall;
 use super::request::bytes_sent;
 use crate::cli::Invocation;
@@ -12,7 +13,7 @@ use crate::session::event::{Settings, Strategy, Turn};
 use crate::session::fold::{SaidTurn, Session};
 use crate::session::id::{EventId, SessionId, SessionRef};
 use crate::store::snapshot::Extent;
-use crate::store::{self, not_found};
+use crate::store::{no_turn, not_found};
 
 /// Shows what was sent for a turn; the newest one where none is named.
 ///
@@ -23,21 +24,17 @@ pub(super) fn run(
     turn: Option<EventId>,
     invocation: &Invocation,
 ) -> Result<Outcome> {
-    let store = store::open(&invocation.location()?)?.ok_or_else(|| not_found(reference))?;
-    let id = store.find(reference)?;
+    let store = named::store_of(reference, invocation)?;
     let extent = turn.map_or(Extent::History, Extent::Until);
-    let session = store
-        .read(id, extent)?
-        .ok_or_else(|| not_found(reference))?
-        .session;
-    let newest = session.turns.last().map(|said| said.id);
+    let (id, snapshot) = named::read(&*store, reference, extent)?;
+    let newest = snapshot.session.turns.last().map(|said| said.id);
     let Some(turn) = newest.filter(|newest| turn.is_none_or(|turn| turn == *newest)) else {
-        let sentence = turn.map_or("the session has no turn yet".to_owned(), |turn| {
-            format!("the session has no turn {turn}")
+        return Err(match turn {
+            Some(turn) => no_turn(turn, id),
+            None => Error::new(Code::SessionNotFound, "the session has no turn yet")
+                .hint("session show shows what there is of it")
+                .session(id),
         });
-        return Err(Error::new(Code::SessionNotFound, sentence)
-            .hint("session show lists the turns there are")
-            .session(id));
     };
     // What came after the newest turn, a horizon or a setting, was not in force yet.
     let session = store

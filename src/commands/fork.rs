@@ -2,14 +2,15 @@
 //! tried and the first one stays.
 
 use super::keep::Horizon;
+use super::named;
 use super::place::{fork, new_id};
 use crate::cli::Invocation;
 use crate::error::Result;
 use crate::output::{Forked, ForkedSource, Outcome};
 use crate::session::event::Body;
 use crate::session::id::{EventId, SessionRef};
+use crate::store::New;
 use crate::store::append::refuse_newer;
-use crate::store::{self, New, not_found};
 
 /// Makes a session that has the history of `parent`, up to `turn` or all of it.
 ///
@@ -20,7 +21,7 @@ pub(super) fn run(
     turn: Option<EventId>,
     invocation: &Invocation,
 ) -> Result<Outcome> {
-    let store = store::open(&invocation.location()?)?.ok_or_else(|| not_found(parent))?;
+    let store = named::store_of(parent, invocation)?;
     let fork = fork(&*store, parent, turn)?;
     refuse_newer(&fork.session, fork.from.session)?;
     let session = &fork.session;

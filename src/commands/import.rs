@@ -222,32 +222,11 @@ impl Importer<'_> {
             drop(steps);
             return self.database(source, &name);
         }
-        let kind = match (self.import.from, seen) {
-            (Some(Kind::Python | Kind::Llm), _) => {
-                return Err(not_imported(&name, "it is no database"));
-            }
-            (Some(kind), _) => kind,
-            (None, Seen::Text(kind)) => kind,
-            (None, Seen::Nothing) => {
-                self.note(&name, None);
-                return Ok(());
-            }
-            (None, Seen::Log) => {
-                return Err(not_imported(
-                    &name,
-                    "it is the log of a session as it lies in a store",
-                )
-                .hint("ollama-prompt session merge DIR adds what another store has more"));
-            }
-            (None, Seen::Archive) => {
-                return Err(not_imported(&name, "it is an archive")
-                    .hint("unpack it, and name the file or the directory"));
-            }
-            (None, Seen::Unknown | Seen::Database) => {
-                return Err(not_imported(&name, "it is of no kind that is known here"));
-            }
+        let kind = kind_of(self.import.from, seen, &name)?;
+        self.note(&name, kind);
+        let Some(kind) = kind else {
+            return Ok(());
         };
-        self.note(&name, Some(kind));
         let defaults = self.defaults(source);
         let stem = match source {
             Source::File(path) => path
@@ -457,6 +436,26 @@ fn all(incoming: Incoming<'_>) -> Result<Added> {
         events: events as u64,
         turns: turns as u64,
     })
+}
+
+/// Returns whose conversations a text has, by what was said of it or else by what is seen; `None`
+/// where there is nothing in it.
+fn kind_of(said: Option<Kind>, seen: Seen, name: &str) -> Result<Option<Kind>> {
+    match (said, seen) {
+        (Some(Kind::Python | Kind::Llm), _) => Err(not_imported(name, "it is no database")),
+        (Some(kind), _) | (None, Seen::Text(kind)) => Ok(Some(kind)),
+        (None, Seen::Nothing) => Ok(None),
+        (None, Seen::Log) => {
+            let why = "it is the log of a session as it lies in a store";
+            Err(not_imported(name, why)
+                .hint("ollama-prompt session merge DIR adds what another store has more"))
+        }
+        (None, Seen::Archive) => Err(not_imported(name, "it is an archive")
+            .hint("unpack it, and name the file or the directory")),
+        (None, Seen::Unknown | Seen::Database) => {
+            Err(not_imported(name, "it is of no kind that is known here"))
+        }
+    }
 }
 
 fn not_imported(name: &str, cause: &str) -> Error {

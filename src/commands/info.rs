@@ -1,5 +1,6 @@
 //! All that is known of one session, what left the context and what is hidden told apart.
 
+use super::named;
 use crate::cli::{Invocation, Part, ShowWanted};
 use crate::error::{Code, Error, Result};
 use crate::output::{Metadata, Outcome, SaidMessage, SessionInfo, Unfinished, Unreadable, percent};
@@ -8,7 +9,7 @@ use crate::session::fold::{SaidTurn, Session};
 use crate::session::id::{EventId, SessionId};
 use crate::store::draft::FoundDraft;
 use crate::store::snapshot::{Extent, Snapshot};
-use crate::store::{self, not_found};
+use crate::store::{no_turn, not_found};
 
 /// Shows a session, every message ever said in it, and the turns that never became part of it; or
 /// the session as it was at a turn; or one turn.
@@ -17,7 +18,7 @@ use crate::store::{self, not_found};
 /// `session_not_found` for a session or turn that is not there; `store_*`.
 pub(super) fn run(wanted: &ShowWanted, invocation: &Invocation) -> Result<Outcome> {
     let reference = &wanted.session;
-    let store = store::open(&invocation.location()?)?.ok_or_else(|| not_found(reference))?;
+    let store = named::store_of(reference, invocation)?;
     let id = store.find(reference)?;
     let (extent, turn) = match wanted.part {
         Part::All => (Extent::History, None),
@@ -57,15 +58,6 @@ fn require(turn: EventId, session: &Session, id: SessionId) -> Result<()> {
     }
     let has = session.turns.iter().any(|said| said.id == turn);
     has.then_some(()).ok_or_else(|| no_turn(turn, id))
-}
-
-fn no_turn(turn: EventId, id: SessionId) -> Error {
-    Error::new(
-        Code::SessionNotFound,
-        format!("the session has no turn {turn}"),
-    )
-    .hint("session show lists the turns there are")
-    .session(id)
 }
 
 fn info(id: SessionId, snapshot: Snapshot, unfinished: Vec<Unfinished>) -> SessionInfo {

@@ -20,6 +20,7 @@ mod key;
 mod list;
 mod merge;
 mod messages;
+mod named;
 mod pin;
 mod place;
 mod prune;

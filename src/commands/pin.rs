@@ -1,14 +1,15 @@
 //! Pinning: a turn stays in the context whatever leaves it, or no longer.
 
 use super::keep::Horizon;
+use super::named;
 use crate::cli::Invocation;
-use crate::error::{Code, Error, Result};
+use crate::error::Result;
 use crate::output::{Outcome, Pinned};
 use crate::session::event::{Body, Settings};
 use crate::session::id::Address;
 use crate::store::append::{Found, refuse_newer};
+use crate::store::no_turn;
 use crate::store::snapshot::Extent;
-use crate::store::{self, not_found};
 
 /// Pins a turn, or lets it go.
 ///
@@ -19,19 +20,11 @@ pub(super) fn run(address: &Address, is_pinned: bool, invocation: &Invocation) -
         session: reference,
         turn,
     } = address;
-    let store = store::open(&invocation.location()?)?.ok_or_else(|| not_found(reference))?;
-    let id = store.find(reference)?;
-    let snapshot = store
-        .read(id, Extent::History)?
-        .ok_or_else(|| not_found(reference))?;
+    let store = named::store_of(reference, invocation)?;
+    let (id, snapshot) = named::read(&*store, reference, Extent::History)?;
     refuse_newer(&snapshot.session, id)?;
     if !snapshot.session.turns.iter().any(|said| said.id == *turn) {
-        return Err(Error::new(
-            Code::SessionNotFound,
-            format!("the session has no turn {turn}"),
-        )
-        .hint("session show lists the turns there are")
-        .session(id));
+        return Err(no_turn(*turn, id));
     }
     let was_pinned = snapshot.session.settings.is_pinned(*turn);
     if was_pinned != is_pinned {

@@ -2,6 +2,7 @@
 
 use super::ask::backend;
 use super::keep::{Choice, Horizon};
+use super::named;
 use super::summary;
 use super::withhold::Withhold;
 use crate::cli::{Invocation, Server};
@@ -13,9 +14,9 @@ use crate::session::event::{Body, Settings, Strategy};
 use crate::session::fold::{SaidTurn, Session};
 use crate::session::id::{SessionId, SessionRef};
 use crate::session::importance::{Said, scores};
+use crate::store::Store;
 use crate::store::append::refuse_newer;
 use crate::store::snapshot::{Extent, Snapshot};
-use crate::store::{self, Store, not_found};
 use crate::warning::Warning;
 
 /// What is asked for.
@@ -32,11 +33,8 @@ pub(super) struct Wanted<'a> {
 /// `session_*`, `store_*`; with a summary those of a server that cannot be asked.
 pub(super) fn run(wanted: &Wanted<'_>, invocation: &Invocation) -> Result<Outcome> {
     let reference = wanted.session;
-    let store = store::open(&invocation.location()?)?.ok_or_else(|| not_found(reference))?;
-    let id = store.find(reference)?;
-    let snapshot = store
-        .read(id, Extent::Context)?
-        .ok_or_else(|| not_found(reference))?;
+    let store = named::store_of(reference, invocation)?;
+    let (id, snapshot) = named::read(&*store, reference, Extent::Context)?;
     refuse_newer(&snapshot.session, id)?;
     let session = snapshot.session.clone();
     let strategy = wanted
@@ -44,12 +42,8 @@ pub(super) fn run(wanted: &Wanted<'_>, invocation: &Invocation) -> Result<Outcom
         .or(session.settings.prune)
         .unwrap_or_default();
     let budget = session.settings.max_context_tokens;
-    let usual = || Some(Budget::new(budget?, USUAL_REPLY).low_water());
-    let to = wanted.to.or_else(usual).ok_or_else(|| {
-        Error::new(Code::Usage, format!("the session {id} has no budget"))
-            .hint("say with --to how many tokens may stay in the context")
-            .session(id)
-    })?;
+    let to = wanted.to.or(budget.map(usual_rest));
+    let to = to.ok_or_else(|| no_budget(id))?;
     let context = session.context();
     let plan = choose(&session, &context, strategy, to);
     let (kept, dropped): (Vec<_>, Vec<_>) =
@@ -75,10 +69,7 @@ pub(super) fn run(wanted: &Wanted<'_>, invocation: &Invocation) -> Result<Outcom
     let has_summary = summary.is_some();
     let choice = Choice {
         kept: kept.iter().map(|(said, _)| said.id).collect(),
-        dropped_tokens: dropped
-            .iter()
-            .map(|said| said.turn.tokens.prompt + said.turn.tokens.response)
-            .sum(),
+        dropped_tokens: dropped.iter().map(|said| cost(said)).sum(),
         strategy,
         summary: summary.or(earlier),
         budget: budget.unwrap_or(to),
@@ -105,6 +96,21 @@ pub(super) fn run(wanted: &Wanted<'_>, invocation: &Invocation) -> Result<Outcom
     })
 }
 
+/// Returns the tokens that stay when a turn makes room in a budget.
+fn usual_rest(budget: u64) -> u64 {
+    Budget::new(budget, USUAL_REPLY).low_water()
+}
+
+fn no_budget(id: SessionId) -> Error {
+    Error::new(Code::Usage, format!("the session {id} has no budget"))
+        .hint("say with --to how many tokens may stay in the context")
+        .session(id)
+}
+
+fn cost(said: &SaidTurn) -> u64 {
+    said.turn.tokens.prompt + said.turn.tokens.response
+}
+
 /// Appends a horizon, without its summary where something was redacted meanwhile.
 fn move_to(
     horizon: &Horizon,
@@ -126,7 +132,6 @@ fn move_to(
 }
 
 fn choose(session: &Session, context: &[&SaidTurn], strategy: Strategy, to: u64) -> Plan {
-    let cost = |said: &&SaidTurn| said.turn.tokens.prompt + said.turn.tokens.response;
     let candidate = |(said, with_previous): (&&SaidTurn, bool)| Candidate {
         tokens: cost(said),
         is_pinned: session.settings.is_pinned(said.id),

@@ -1,15 +1,16 @@
 //! Retraction: one turn hidden at once and for ever.
 
+use super::named;
 use crate::cli::{Invocation, Retract};
-use crate::error::{Code, Error, Result};
+use crate::error::Result;
 use crate::output::{Outcome, Retracted};
 use crate::session::event::{Body, Redact};
 use crate::session::fold::fold;
 use crate::session::id::Address;
 use crate::session::seek::is_on_disk;
 use crate::store::append::refuse_newer;
+use crate::store::no_turn;
 use crate::store::snapshot::Extent;
-use crate::store::{self, not_found};
 
 /// Hides a turn, and takes its bytes off the disk if that is asked for. A second time nothing is
 /// written.
@@ -21,21 +22,13 @@ pub(super) fn run(retract: &Retract, invocation: &Invocation) -> Result<Outcome>
         session: reference,
         turn,
     } = &retract.turn;
-    let store = store::open(&invocation.location()?)?.ok_or_else(|| not_found(reference))?;
-    let id = store.find(reference)?;
-    let snapshot = store
-        .read(id, Extent::History)?
-        .ok_or_else(|| not_found(reference))?;
+    let store = named::store_of(reference, invocation)?;
+    let (id, snapshot) = named::read(&*store, reference, Extent::History)?;
     let session = &snapshot.session;
     refuse_newer(session, id)?;
     let is_shown = session.turns.iter().any(|said| said.id == *turn);
     if !is_shown && !session.retracted.contains_key(turn) {
-        return Err(Error::new(
-            Code::SessionNotFound,
-            format!("the session has no turn {turn}"),
-        )
-        .hint("session show lists the turns there are")
-        .session(id));
+        return Err(no_turn(*turn, id));
     }
     let mut changed = false;
     if is_shown {

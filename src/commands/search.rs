@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::ops::ControlFlow;
 
+use super::named;
 use crate::cli::{Invocation, Output, SearchWanted, Told};
 use crate::clock;
 use crate::error::{Code, Error, Result};
@@ -62,10 +63,7 @@ fn ids(store: &dyn Store, wanted: &SearchWanted) -> Result<Vec<SessionId>> {
     }
     let mut ids = Vec::new();
     for named in &wanted.sessions {
-        let id = store.find(named)?;
-        if !store.has_name(id)? {
-            return Err(not_found(named).session(id));
-        }
+        let id = named::find(store, named)?;
         if !ids.contains(&id) {
             ids.push(id);
         }

@@ -14,7 +14,7 @@ use super::request::{Planned, Request};
 use super::window::Remembered;
 use crate::cli::{Invocation, Memory, Turn};
 use crate::clock;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ollama::{Chunk, Failure, Reply};
 use crate::output::{Outcome, TurnReport, TurnStatus};
 use crate::session::event::{ForkedFrom, Settings, VERSION};
@@ -163,17 +163,7 @@ fn take(
     };
     let (asked, again) = match before.ask(call, planned, &*store, on_piece) {
         Ok(asked) => asked,
-        Err(failure) => {
-            let error = failure.error.session(id);
-            let content = call.withhold.text(failure.partial.content);
-            let thinking = failure.partial.thinking;
-            draft.fail(
-                &error,
-                content,
-                thinking.map(|text| call.withhold.text(text)),
-            );
-            return Err(error);
-        }
+        Err(failure) => return Err(not_answered(call, id, draft, *failure)),
     };
     call.doubt_window(&before.settings, &*store, &asked.reply);
 
@@ -184,18 +174,16 @@ fn take(
     warnings.extend(left_behind);
     warnings.extend(call.unused_template(&before.session));
     warnings.extend(call.withhold.warning());
-    let kept = target.keep(keep, &*writable, snapshot, invocation.durability);
-    let parent = exchange.parent();
-    let (status, failure) = match kept {
+    let (status, failure) = match target.keep(keep, &*writable, snapshot, invocation.durability) {
         Ok(kept) => {
             draft.done();
             warnings.extend(kept.warnings());
-            (stored(kept, parent), None)
+            (stored(kept, exchange.parent()), None)
         }
         Err(error) => {
             let error = error.session(id);
             draft.fail(&error, withheld.content.clone(), withheld.thinking.clone());
-            (not_stored(parent), Some(error))
+            (not_stored(exchange.parent()), Some(error))
         }
     };
     let dropped = before.session.turn_count() - asked.request.kept.len() as u64;
@@ -212,6 +200,21 @@ fn take(
         failure,
         ..Outcome::turn(report)
     })
+}
+
+/// Keeps what had arrived in the draft, and returns the error the turn ends with.
+fn not_answered(
+    call: &Call<'_>,
+    session: SessionId,
+    draft: OpenDraft<'_>,
+    failure: Failure,
+) -> Error {
+    let error = failure.error.session(session);
+    let content = call.withhold.text(failure.partial.content);
+    let thinking = failure.partial.thinking;
+    let thinking = thinking.map(|text| call.withhold.text(text));
+    draft.fail(&error, content, thinking);
+    error
 }
 
 /// What a turn is taken with: the session as it was, and what holds from the turn on.

@@ -3,6 +3,7 @@
 //! Each change is a `set` event that says what differs and nothing else, decided under the
 //! session's lock. So a second run writes nothing, and two that run at once agree.
 
+use super::named;
 use super::withhold::Withhold;
 use crate::cli::{Condition, Invocation, Selection, Update};
 use crate::clock;
@@ -64,11 +65,7 @@ pub(super) fn run(update: &Update, invocation: &Invocation) -> Result<Outcome> {
 fn candidates(store: &dyn Store, update: &Update, change: &Change<'_>) -> Result<Vec<SessionId>> {
     let mut ids = match &update.sessions {
         Selection::These(references) => {
-            let found = references.iter().map(|reference| {
-                let id = store.find(reference)?;
-                let is_there = store.has_name(id)?;
-                is_there.then_some(id).ok_or_else(|| not_found(reference))
-            });
+            let found = references.iter().map(|named| named::find(store, named));
             found.collect::<Result<Vec<_>>>()?
         }
         Selection::All if update.conditions.is_empty() => store.ids()?,

@@ -1,13 +1,14 @@
 //! Every log read and every problem told; with `--repair`, put right first as far as it can be.
 
+use super::named;
 use crate::cli::Invocation;
 use crate::clock;
 use crate::error::{Code, Error, Result};
 use crate::output::{Checked, Found, Mended, Outcome, Verified};
 use crate::progress::Progress;
-use crate::session::id::{SessionId, SessionRef};
+use crate::session::id::SessionRef;
 use crate::store::verify::{Finding, Repaired, Report};
-use crate::store::{self, Store, not_found};
+use crate::store::{self, not_found};
 
 /// Verifies the sessions that are named, or all of the store.
 ///
@@ -29,7 +30,7 @@ pub(super) fn run(
     store.telling(progress);
     let ids = named
         .iter()
-        .map(|reference| find(&*store, reference))
+        .map(|reference| named::find(&*store, reference))
         .collect::<Result<Vec<_>>>()?;
     let named = (!ids.is_empty()).then_some(ids.as_slice());
     let now = clock::now();
@@ -41,16 +42,6 @@ pub(super) fn run(
     let patience = invocation.lock_timeout;
     let failed = store.repair(named, report, patience, &mut repaired).err();
     Ok(outcome(store.verify(named, now)?, Some(repaired), failed))
-}
-
-/// A session to verify need not be one: whatever has its name can be looked at.
-fn find(store: &dyn Store, reference: &SessionRef) -> Result<SessionId> {
-    let id = store.find(reference)?;
-    if store.has_name(id)? {
-        Ok(id)
-    } else {
-        Err(not_found(reference).session(id))
-    }
 }
 
 fn outcome(report: Report, repaired: Option<Vec<Repaired>>, failed: Option<Error>) -> Outcome {

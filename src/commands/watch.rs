@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::named;
 use crate::cli::Invocation;
 use crate::clock;
 use crate::error::{Error, Result};
@@ -39,12 +40,7 @@ pub(super) fn run(
     let only = named
         .map(|reference| {
             let store = store.as_ref().ok_or_else(|| not_found(reference))?;
-            let id = store.find(reference)?;
-            if store.has_name(id)? {
-                Ok(id)
-            } else {
-                Err(not_found(reference).session(id))
-            }
+            named::find(&**store, reference)
         })
         .transpose()?;
     let watch = Watch {

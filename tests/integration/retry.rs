@@ -14,6 +14,14 @@ fn retry<'env>(env: &'env TestEnv, draft: &str) -> Run<'env> {
     env.command().args(["session", "retry", draft])
 }
 
+/// Asks in vain in the first session, which leaves a draft.
+#[track_caller]
+fn leave_draft(env: &TestEnv, prompt: &str) {
+    let turn = env.chat(prompt).session(&id(1));
+    let failed = turn.answered(Reply::error(500, "no")).run();
+    failed.fails(5, "server_error");
+}
+
 #[test]
 fn a_turn_that_failed_is_asked_again_as_it_was() {
     let env = TestEnv::new();
@@ -93,11 +101,7 @@ fn a_fork_whose_first_turn_failed_is_forked_again() {
 fn a_retry_that_fails_leaves_one_draft_with_what_arrived_now() {
     let env = TestEnv::new();
     make_session(&env, &id(1), &["before"]);
-    let failed = env.chat("q").session(&id(1));
-    failed
-        .answered(Reply::error(500, "once"))
-        .run()
-        .fails(5, "server_error");
+    leave_draft(&env, "q");
     let before = env.drafts()[0].clone();
     let cut = Reply::text("one two three").cut_after_chunks(2);
     retry(&env, &id(1))
@@ -128,11 +132,7 @@ fn of_several_drafts_one_is_to_be_named() {
     let env = TestEnv::new();
     make_session(&env, &id(1), &["before"]);
     for prompt in ["q1", "q2"] {
-        let failed = env.chat(prompt).session(&id(1));
-        failed
-            .answered(Reply::error(500, "no"))
-            .run()
-            .fails(5, "server_error");
+        leave_draft(&env, prompt);
     }
     let drafts: Vec<String> = env.drafts().iter().map(|d| text(&d["id"])).collect();
     let failure = retry(&env, &id(1)).run().fails(3, "session_ambiguous");
@@ -199,11 +199,7 @@ fn a_turn_under_way_is_not_asked_a_second_time_and_of_racing_retries_one_asks() 
 fn a_draft_that_somebody_else_takes_first_is_left_to_them() {
     let env = TestEnv::new();
     make_session(&env, &id(1), &["before"]);
-    let failed = env.chat("q").session(&id(1));
-    failed
-        .answered(Reply::error(500, "no"))
-        .run()
-        .fails(5, "server_error");
+    leave_draft(&env, "q");
     let draft = text(&env.drafts()[0]["id"]);
     let path = env.store().join("open").join(format!("{draft}.json"));
     let file = std::fs::File::open(path).expect("a draft");
@@ -272,11 +268,7 @@ fn what_was_attached_is_asked_again_though_its_files_are_gone() {
 fn a_retry_streams_and_may_be_answered_by_the_built_in_model() {
     let env = TestEnv::new();
     make_session(&env, &id(1), &["before"]);
-    let failed = env.chat("q").session(&id(1));
-    failed
-        .answered(Reply::error(500, "no"))
-        .run()
-        .fails(5, "server_error");
+    leave_draft(&env, "q");
     let run = retry(&env, &id(1)).args(["--offline", "--output", "text", "-q"]);
     assert!(run.run().ok().stdout().starts_with("You said: \"q\""));
 }
@@ -286,11 +278,7 @@ fn a_retry_can_expect_a_turn_and_leaves_the_draft_when_another_is_the_newest() {
     let env = TestEnv::new();
     make_session(&env, &id(1), &["before"]);
     let newest = text(&turns(&env, &id(1))[0]["id"]);
-    let failed = env.chat("q").session(&id(1));
-    failed
-        .answered(Reply::error(500, "once"))
-        .run()
-        .fails(5, "server_error");
+    leave_draft(&env, "q");
     let draft = env.drafts();
     let asked = env.server().request_count();
     for wrong in ["none", &text(&draft[0]["id"])] {
@@ -313,11 +301,7 @@ fn a_retry_can_expect_a_turn_and_leaves_the_draft_when_another_is_the_newest() {
 fn a_retry_takes_its_turn_after_others_that_do() {
     let env = TestEnv::new();
     make_session(&env, &id(1), &["before"]);
-    let failed = env.chat("q").session(&id(1));
-    failed
-        .answered(Reply::error(500, "once"))
-        .run()
-        .fails(5, "server_error");
+    leave_draft(&env, "q");
     let gate = Gate::new();
     let first = env.chat("first").session(&id(1)).arg("--serialize");
     let mut first = first.answered(Reply::echo().held_by(&gate)).spawn();
