@@ -4,6 +4,7 @@
 //! The failures are injected with strace into the calls on one file, because the suite may run
 //! as root, for whom no mode is in the way, and because a disk that fails is hard to come by.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -356,6 +357,40 @@ fn a_new_session_that_cannot_be_made_leaves_none() {
             "no empty directory is left: {call} {error}"
         );
     }
+}
+
+#[test]
+fn a_session_that_cannot_be_given_its_name_leaves_nothing() {
+    if !need("strace") {
+        return;
+    }
+    let theirs = TestEnv::new();
+    make_session(&theirs, &id(2), &["two"]);
+    let exported = theirs.command().args(["session", "export", "--all"]).run();
+    let env = TestEnv::new();
+    make_session(&env, &id(1), &["one"]);
+    let exported = env.write("exported.jsonl", exported.ok().stdout());
+    let (there, one) = (theirs.store().display().to_string(), id(1));
+    let exported = exported.display().to_string();
+    let before = env.records();
+    for args in [["fork", &one], ["import", &exported], ["merge", &there]] {
+        let run = env.command().arg("session").args(args);
+        let rename = "renameat,renameat2";
+        let rules = [
+            format!("trace={rename}"),
+            format!("inject={rename}:error=EIO"),
+        ];
+        let output = traced(run, &[], &[&rules[0], &rules[1]]).run();
+        output.fails(7, "store_io");
+        let sessions = std::fs::read_dir(env.store().join("sessions")).expect("sessions");
+        let names = sessions.map(|entry| entry.expect("an entry").file_name());
+        let is_no_session = |name: &OsString| *name != *one && *name != ".gitattributes";
+        let left: Vec<OsString> = names.filter(is_no_session).collect();
+        assert!(left.is_empty(), "{args:?}: {left:?}");
+    }
+    let mut after = env.records();
+    after.retain(|path, _| before.contains_key(path));
+    assert_eq!(after, before);
 }
 
 #[test]
