@@ -1,8 +1,8 @@
 //! What went wrong with a server, in the words and codes of this program.
 //!
 //! Two questions are asked of a failure of the driver. Whether it can be said what became of a
-//! write ([`is_unknown`]): if not, the same write is tried again under the same `_id`. And what to
-//! tell ([`Failed::told`]): who is not let in, does not speak TLS, or is not there, each with what to do.
+//! write (`is_unknown`): if not, the same write is tried again under the same `_id`. And what to
+//! tell (`Failed::told`): who is not let in, does not speak TLS, or is not there, each with what to do.
 //!
 //! The driver tells why it found no server only in a sentence, so this is where words are
 //! looked for; what matches none is told as it is. No secret of the address is in any of it.

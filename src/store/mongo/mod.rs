@@ -6,9 +6,9 @@
 //! * [`document`], [`journal`]: the log of a session as documents that are only ever inserted
 //! * [`bytes`]: what does not fit a document, in parts
 //! * [`lease`]: what a process holds for as long as it lives
-//! * [`drafts`], [`guards`], [`remembered`]: turns under way, what keeps others waiting, caches
-//! * [`latest`]: the context of a session, read from its end
-//! * [`writing`], [`appending`], [`compact`], [`follower`]: the store made of these
+//! * `drafts`, `guards`, `remembered`: turns under way, what keeps others waiting, caches
+//! * `latest`: the context of a session, read from its end
+//! * `writing`, `appending`, `compact`, `follower`: the store made of these
 //!
 //! The driver is asynchronous and stays in here: a runtime with one thread belongs to the
 //! connection, so that what is held is renewed while a model is waited for. docs/mongodb.md
