@@ -120,6 +120,7 @@ fn tools(text: &str) -> Result<PathBuf> {
 }
 
 fn tool_result(text: &str) -> Result<(String, Source)> {
+    no_address(text)?;
     let (name, value) = text
         .split_once('=')
         .filter(|(name, _)| !name.is_empty())
@@ -133,7 +134,10 @@ fn tool_result(text: &str) -> Result<(String, Source)> {
         Some("") => {
             return Err(usage(format!("--tool-result {name}=@ names no file")));
         }
-        Some(path) => Source::File(path.into()),
+        Some(path) => {
+            no_address(path)?;
+            Source::File(path.into())
+        }
         None if value.starts_with("\\@") => Source::Text(value[1..].to_owned()),
         None => Source::Text(value.to_owned()),
     };

@@ -92,6 +92,9 @@ const MISPLACED: &[&[&str]] = &[
     &["--prompt", "hi", "--file-reference", "ADDRESS"],
     &["--prompt", "hi", "--format", "ADDRESS"],
     &["--prompt", "hi", "--tools", "ADDRESS"],
+    &["--prompt", "hi", "--tools", "@ADDRESS"],
+    &["--session-key", "k", "--tool-result", "ADDRESS"],
+    &["--session-key", "k", "--tool-result", "t=@ADDRESS"],
     &["--prompt", "hi", "--template", "ADDRESS"],
     &["session", "redact", "--all", "--pattern-file", "ADDRESS"],
     &["session", "update", "--all", "--system-file", "ADDRESS"],
@@ -105,10 +108,7 @@ fn an_address_where_none_belongs_is_refused_and_not_told() {
     let env = TestEnv::new();
     for address in ["mongodb://u:s3cret@h/db", "MONGODB+srv:/u:s3cret@h/db"] {
         for args in MISPLACED {
-            let args = args.iter().map(|arg| match *arg {
-                "ADDRESS" => address,
-                other => other,
-            });
+            let args = args.iter().map(|arg| arg.replace("ADDRESS", address));
             let output = env.command().args(args).run();
             let failure = output.fails(2, "usage");
             assert!(failure.hint.is_some(), "{output}");
